@@ -1,0 +1,207 @@
+//! The engine of an open store: commits on one side, the visible state and the journal on the other.
+
+mod commit;
+mod open;
+mod queue;
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, RwLock};
+
+use event_listener::Event;
+
+pub use commit::Commit;
+
+use crate::env::{Env, File};
+use crate::epoch::Epoch;
+use crate::error::{Error, IoContext, Result};
+use crate::identity::Identity;
+use crate::journal::{Head, HeadState, Journal, Position, TornTail, Writer};
+use crate::layout::Layout;
+use crate::model::{Limits, State};
+use crate::options::Options;
+use crate::sync::{Mutex, MutexGuard, lock};
+use commit::Request;
+use queue::GroupQueue;
+
+/// What everyone may see: the state, and the place in the journal that it has come to. They move together, under
+/// one lock, so that a port never shows a change that a read does not.
+#[derive(Debug)]
+pub(crate) struct Visible {
+    pub(crate) state: State,
+    pub(crate) position: Position,
+}
+
+/// What opening the store found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Opened {
+    /// Records of the journal that were applied.
+    pub(crate) replayed: u64,
+    pub(crate) torn_tail: Option<TornTail>,
+}
+
+/// An open store.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    env: Arc<dyn Env>,
+    layout: Layout,
+    identity: Identity,
+    limits: Limits,
+    pub(crate) notification_limit_bytes: u64,
+    pub(crate) opened: Opened,
+    pub(crate) journal: Arc<Journal>,
+    queue: GroupQueue<Request, Result<Commit>>,
+    /// The leader's alone.
+    writer: Mutex<Writer>,
+    visible: RwLock<Visible>,
+    head: Head,
+    /// Why no commit is taken any more.
+    poison: Mutex<Option<Error>>,
+    is_closed: AtomicBool,
+    /// Told of every commit, and of the end.
+    changed: Event,
+    /// Held while a port is looked for and made.
+    port_creation: Mutex<()>,
+    /// Held as long as the store is open.
+    lock: Mutex<Option<Arc<dyn File>>>,
+}
+
+impl Engine {
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the parts of one struct, made in one place"
+    )]
+    fn new(
+        options: &Options,
+        layout: Layout,
+        identity: Identity,
+        lock: Arc<dyn File>,
+        journal: Arc<Journal>,
+        writer: Writer,
+        head: Head,
+        visible: Visible,
+        opened: Opened,
+    ) -> Engine {
+        Engine {
+            env: Arc::clone(&options.env),
+            layout,
+            identity,
+            limits: options.limits,
+            notification_limit_bytes: options.notification_limit_bytes,
+            opened,
+            journal,
+            queue: GroupQueue::new(),
+            writer: Mutex::new(writer),
+            visible: RwLock::new(visible),
+            head,
+            poison: Mutex::new(None),
+            is_closed: AtomicBool::new(false),
+            changed: Event::new(),
+            port_creation: Mutex::new(()),
+            lock: Mutex::new(Some(lock)),
+        }
+    }
+
+    pub(crate) fn env(&self) -> &dyn Env {
+        &*self.env
+    }
+
+    pub(crate) fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.layout.root()
+    }
+
+    pub(crate) fn epoch(&self) -> Epoch {
+        self.identity.epoch()
+    }
+
+    /// Whether this epoch is part of the store's history.
+    pub(crate) fn has_epoch(&self, epoch: Epoch) -> bool {
+        self.identity.has(epoch)
+    }
+
+    /// The epoch that this sequence number was committed under.
+    pub(crate) fn epoch_of(&self, sequence: u64) -> Epoch {
+        self.identity.epoch_of(sequence)
+    }
+
+    pub(crate) fn changed(&self) -> &Event {
+        &self.changed
+    }
+
+    pub(crate) fn lock_port_creation(&self) -> MutexGuard<'_, ()> {
+        lock(&self.port_creation)
+    }
+
+    pub(crate) fn random<const N: usize>(&self) -> Result<[u8; N]> {
+        open::random(&*self.env, &self.layout)
+    }
+
+    /// Looks at the visible state. Waits for memory work at most, never for the disk.
+    ///
+    /// # Errors
+    /// A store that was closed, or whose state a panic has left half changed.
+    pub(crate) fn read<R>(&self, look: impl FnOnce(&Visible) -> R) -> Result<R> {
+        self.check_open()?;
+        match self.visible.read() {
+            Ok(visible) => Ok(look(&visible)),
+            Err(_) => Err(self.poisoned().unwrap_or(Error::LeaderPanicked)),
+        }
+    }
+
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.is_closed.load(Ordering::Acquire) {
+            return Err(Error::Closed);
+        }
+        Ok(())
+    }
+
+    fn poisoned(&self) -> Option<Error> {
+        lock(&self.poison).as_ref().map(|cause| Error::Poisoned {
+            cause: Arc::new(cause.clone()),
+        })
+    }
+
+    /// Takes no more commits, for good. The first cause stays.
+    fn poison(&self, cause: Error) {
+        tracing::error!(%cause, "poisoned: no more commits are taken until the store is opened again");
+        lock(&self.poison).get_or_insert(cause);
+        self.head.publish(|head| head.state = HeadState::Poisoned);
+        self.changed.notify(usize::MAX);
+    }
+
+    /// Ends the store: waits for a commit that is under way, marks the journal as whole, gives the lock back, and
+    /// wakes all who wait. Does nothing the second time.
+    pub(crate) fn close(&self) -> Result<()> {
+        let writer = lock(&self.writer);
+        if self.is_closed.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let result = if lock(&self.poison).is_none() {
+            let position = writer.position();
+            self.head.publish(|head| {
+                head.state = HeadState::Closed;
+                head.durable_sequence = position.sequence;
+                head.frame_checksum = position.checksum;
+            });
+            self.head.sync().context("sync", &self.layout.head())
+        } else {
+            Ok(())
+        };
+        *lock(&self.lock) = None;
+        self.changed.notify(usize::MAX);
+        result
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        if let Err(error) = self.close() {
+            // The next opening recovers; nothing is lost but the time that it takes.
+            tracing::warn!(%error, "the store could not be marked as closed");
+        }
+    }
+}

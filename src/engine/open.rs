@@ -1,0 +1,295 @@
+//! Opening a store: the lock, the identity, recovery, and the state that the journal gives; and making a new one.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::{Engine, Opened, Visible};
+use crate::env::{Env, File};
+use crate::epoch::Epoch;
+use crate::error::{Error, IoContext, Result};
+use crate::identity::Identity;
+use crate::journal::{
+    Head, HeadFields, HeadState, Journal, Recovered, Recovery, Voucher, Writer,
+    create_first_segment, read_head,
+};
+use crate::layout::{Layout, remove_if_there, remove_unfinished, sync_parent};
+use crate::model::State;
+use crate::options::{Options, Progress};
+use crate::port_file::PortFile;
+
+/// A lock that is in use is tried again this often.
+const LOCK_RETRY: Duration = Duration::from_millis(20);
+/// Progress is told about this often.
+const PROGRESS_INTERVAL_BYTES: u64 = 1 << 20;
+
+impl Engine {
+    /// Opens the store in this directory, and makes one there if the options say so.
+    pub(crate) fn open(options: &Options, path: &Path) -> Result<Arc<Engine>> {
+        let env = &options.env;
+        let layout = Layout::new(path);
+        let names = match env.list_dir(path) {
+            Ok(names) => names,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && options.create => {
+                env.create_dir(path).context("create", path)?;
+                sync_parent(&**env, path)?;
+                Vec::new()
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let path = path.to_owned();
+                return Err(Error::StoreNotFound { path });
+            }
+            Err(error) => return Err(error).context("list", path),
+        };
+        let store = layout.store();
+        let is_store = |name| path.join(name) == store;
+        if !names.iter().any(is_store) {
+            if let Some(foreign) = names.iter().find(|name| !layout.belongs_to_creation(name)) {
+                return Err(Error::ForeignDirectory {
+                    path: path.to_owned(),
+                    found: foreign.to_string_lossy().into_owned(),
+                });
+            }
+            if !options.create {
+                let path = path.to_owned();
+                return Err(Error::StoreNotFound { path });
+            }
+        }
+        let lock = take_lock(&**env, &layout, options.lock_timeout)?;
+        // Looked at again under the lock: another process may have made it meanwhile.
+        let names = env.list_dir(path).context("list", path)?;
+        if !names.iter().any(is_store) {
+            create(options, &layout)?;
+        }
+        Engine::recover(options, layout, lock)
+    }
+
+    fn recover(options: &Options, layout: Layout, lock: Arc<dyn File>) -> Result<Arc<Engine>> {
+        let env = &options.env;
+        let identity = Identity::read(&**env, &layout.store())?;
+        for folder in [layout.root(), &layout.journal(), &layout.ports()] {
+            remove_unfinished(&**env, folder)?;
+        }
+        let head = read_head(&**env, &layout.head())?;
+        let mut state = State::new();
+        let mut replayed = 0;
+        let mut progress = ProgressReport::new(options, &layout)?;
+        let recovery = Recovery {
+            env: &**env,
+            layout: &layout,
+            identity: &identity,
+            vouchers: vouchers(&**env, &layout, head)?,
+            clean_close: head
+                .filter(|head| head.state == HeadState::Closed)
+                .map(|head| head_voucher(&layout, &head)),
+        };
+        let recovered: Recovered = recovery.run(&mut |frame, record, bytes| {
+            state.apply(record, frame.meta.time);
+            replayed += 1;
+            progress.at(bytes);
+        })?;
+        progress.end();
+        let opened = Opened {
+            replayed,
+            torn_tail: recovered.torn_tail.clone(),
+        };
+        let (journal, writer) = Journal::open(env, &layout, recovered, options.segment_size_bytes);
+        let head = new_head(&**env, &layout, &identity, &journal, &writer)?;
+        tracing::debug!(path = %layout.root().display(), replayed, "opened");
+        let visible = Visible {
+            state,
+            position: writer.position(),
+        };
+        Ok(Arc::new(Engine::new(
+            options, layout, identity, lock, journal, writer, head, visible, opened,
+        )))
+    }
+}
+
+/// Tells the watcher how far the replay has come, now and then.
+struct ProgressReport<'a> {
+    options: &'a Options,
+    total_bytes: u64,
+    told_bytes: u64,
+}
+
+impl<'a> ProgressReport<'a> {
+    fn new(options: &'a Options, layout: &Layout) -> Result<ProgressReport<'a>> {
+        let mut total_bytes = 0;
+        if options.progress.is_some() {
+            let journal = layout.journal();
+            for name in options.env.list_dir(&journal).context("list", &journal)? {
+                let path = journal.join(name);
+                let file = options.env.open_file(&path).context("open", &path)?;
+                total_bytes += file.length().context("read the length of", &path)?;
+            }
+        }
+        Ok(ProgressReport {
+            options,
+            total_bytes,
+            told_bytes: 0,
+        })
+    }
+
+    fn at(&mut self, bytes: u64) {
+        if bytes >= self.told_bytes + PROGRESS_INTERVAL_BYTES {
+            self.tell(bytes);
+        }
+    }
+
+    fn end(&mut self) {
+        self.tell(self.total_bytes);
+    }
+
+    fn tell(&mut self, bytes: u64) {
+        self.told_bytes = bytes;
+        if let Some(watcher) = &self.options.progress {
+            watcher(Progress {
+                done_bytes: bytes,
+                total_bytes: self.total_bytes,
+            });
+        }
+    }
+}
+
+/// Takes the lock of the store, for as long as the file is held.
+fn take_lock(env: &dyn Env, layout: &Layout, timeout: Duration) -> Result<Arc<dyn File>> {
+    let path = layout.lock();
+    let deadline = Instant::now() + timeout;
+    loop {
+        let file = match env.open_file(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                match env.create_file(&path) {
+                    Ok(file) => file,
+                    Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => continue,
+                    Err(error) => return Err(error).context("create", &path),
+                }
+            }
+            Err(error) => return Err(error).context("open", &path),
+        };
+        // Locked, but perhaps a file that was removed after it was opened: then the lock is worth nothing.
+        if file.try_lock().context("lock", &path)? && file.is_at(&path).context("look at", &path)? {
+            return Ok(file);
+        }
+        if Instant::now() >= deadline {
+            let path = layout.root().to_owned();
+            return Err(Error::InUse { path });
+        }
+        std::thread::sleep(LOCK_RETRY);
+    }
+}
+
+/// Makes the files of a new store. The store file comes last: crash before it, and there is no store yet, so that
+/// the next opening begins anew.
+fn create(options: &Options, layout: &Layout) -> Result<()> {
+    let env = &*options.env;
+    clear_unfinished_creation(env, layout)?;
+    let epoch = match options.epoch {
+        Some(epoch) => epoch,
+        None => Epoch::from_bytes(random(env, layout)?),
+    };
+    for folder in [layout.journal(), layout.ports()] {
+        match env.create_dir(&folder) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            created => created.context("create", &folder)?,
+        }
+    }
+    create_first_segment(env, layout, epoch)?;
+    env.sync_dir(layout.root())
+        .context("sync the folder", layout.root())?;
+    Identity::new(epoch, env.now()).write(env, &layout.store())
+}
+
+/// Removes what a creation that was cut short has left. A journal with a record in it is no such thing.
+fn clear_unfinished_creation(env: &dyn Env, layout: &Layout) -> Result<()> {
+    let journal = layout.journal();
+    let names = match env.list_dir(&journal) {
+        Ok(names) => names,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => return Err(error).context("list", &journal),
+    };
+    let first = layout.segment(1);
+    for name in names {
+        let path = journal.join(&name);
+        let is_unused =
+            Layout::unfinished(&first) == path || path == first && is_empty(env, &path)?;
+        if !is_unused {
+            let expected = "the store file of this journal";
+            return Err(Error::damaged(&layout.store(), 0, expected, "no file"));
+        }
+        remove_if_there(env, &path)?;
+    }
+    remove_if_there(env, &layout.head())
+}
+
+/// Whether a segment has no frame: nothing but zeroes behind its header.
+fn is_empty(env: &dyn Env, path: &Path) -> Result<bool> {
+    let file = env.open_file(path).context("open", path)?;
+    let bytes = crate::format::read_whole(&*file, path, u64::MAX)?;
+    let frames = bytes.get(crate::journal::SEGMENT_HEADER_BYTES..);
+    Ok(frames.is_none_or(|frames| frames.iter().all(|byte| *byte == 0)))
+}
+
+/// All that says how far the journal was durable.
+fn vouchers(env: &dyn Env, layout: &Layout, head: Option<HeadFields>) -> Result<Vec<Voucher>> {
+    let mut vouchers: Vec<_> = head.iter().map(|head| head_voucher(layout, head)).collect();
+    let ports = layout.ports();
+    for name in env.list_dir(&ports).context("list", &ports)? {
+        let Some(name) = Layout::parse_port(&name) else {
+            continue;
+        };
+        let path = layout.port(name);
+        match PortFile::open(env, &path) {
+            Ok(port) => vouchers.push(Voucher {
+                by: path,
+                epoch: port.cursor.epoch,
+                sequence: port.cursor.sequence,
+                checksum: port.cursor.frame_checksum,
+            }),
+            // It vouches for nothing, and says so when it is opened.
+            Err(error @ (Error::Damaged { .. } | Error::UnsupportedVersion { .. })) => {
+                tracing::warn!(%error, "a port's file cannot be read");
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(vouchers)
+}
+
+fn head_voucher(layout: &Layout, head: &HeadFields) -> Voucher {
+    Voucher {
+        by: layout.head(),
+        epoch: head.epoch,
+        sequence: head.durable_sequence,
+        checksum: head.frame_checksum,
+    }
+}
+
+fn new_head(
+    env: &dyn Env,
+    layout: &Layout,
+    identity: &Identity,
+    journal: &Journal,
+    writer: &Writer,
+) -> Result<Head> {
+    let position = writer.position();
+    let fields = HeadFields {
+        state: HeadState::Live,
+        incarnation: u64::from_le_bytes(random(env, layout)?),
+        epoch: identity.epoch_of(position.sequence),
+        durable_sequence: position.sequence,
+        frame_checksum: position.checksum,
+        segment: position.segment,
+        offset: position.offset,
+        oldest_sequence: journal.first_sequence(),
+    };
+    Head::create(env, &layout.head(), fields)
+}
+
+pub(super) fn random<const N: usize>(env: &dyn Env, layout: &Layout) -> Result<[u8; N]> {
+    let mut bytes = [0; N];
+    env.fill_random(&mut bytes)
+        .context("get random bytes for", layout.root())?;
+    Ok(bytes)
+}

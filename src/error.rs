@@ -1,0 +1,245 @@
+//! The crate's error: what happened, where, what was expected and found, and the next step.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use crate::model::{BatchError, CommandError, LimitExceeded, NameError};
+
+/// The result of most functions of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why an operation on a store did not succeed. Cheap to clone, because one failure may concern many callers.
+#[derive(Debug, Clone, Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A path or a name that no key, value or port can have.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// A command of a batch was refused; the batch has changed nothing.
+    #[error(transparent)]
+    Batch(#[from] BatchError),
+    /// The key to read does not exist.
+    #[error("the key {key:?} does not exist")]
+    KeyNotFound {
+        /// The path as it was given.
+        key: String,
+    },
+    /// There is no store in this directory, and none was to be made.
+    #[error("there is no store at {}: create one by writing to it", path.display())]
+    StoreNotFound {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The directory holds something else.
+    #[error("{} is not a store and not empty (it holds {found:?}): choose another directory", path.display())]
+    ForeignDirectory {
+        /// The directory.
+        path: PathBuf,
+        /// One of the names in it.
+        found: String,
+    },
+    /// Another process, or another handle of this one, has the store open.
+    #[error("the store {} is in use by another process: wait for it to end, or work through it", path.display())]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The file was written by another version of the format. The file is not damaged.
+    #[error("{} has format version {found}, this program reads version {supported}: use the program that wrote it", file.display())]
+    UnsupportedVersion {
+        /// The file.
+        file: PathBuf,
+        /// Its version.
+        found: u32,
+        /// The version that this program reads.
+        supported: u32,
+    },
+    /// The store compares names by another case table; two of its keys could merge under ours.
+    #[error("{} compares names by case table {found}, this program by {expected}: use the program that wrote it", file.display())]
+    CaseTable {
+        /// The file.
+        file: PathBuf,
+        /// The table's id in the file.
+        found: u32,
+        /// The table's id of this program.
+        expected: u32,
+    },
+    /// A file does not hold what was promised. Nothing was changed, and nothing was served.
+    #[error("{} is damaged at offset {offset}: expected {expected}, found {found}; restore the store from a backup, or keep a copy before any repair", file.display())]
+    Damaged {
+        /// The file.
+        file: PathBuf,
+        /// The offset in the file, in bytes.
+        offset: u64,
+        /// What should stand there.
+        expected: String,
+        /// What stands there.
+        found: String,
+    },
+    /// The system failed to do something with a file.
+    #[error("cannot {operation} {}: {source}", file.display())]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// The file or folder.
+        file: PathBuf,
+        /// The system's error.
+        source: Arc<io::Error>,
+    },
+    /// There is no room for the batch in the journal. The batch has changed nothing; the store goes on, and takes
+    /// batches again once there is room.
+    #[error("cannot make room for the batch in {}: {source}; free some space and commit again", file.display())]
+    Preallocation {
+        /// The segment.
+        file: PathBuf,
+        /// The system's error.
+        source: Arc<io::Error>,
+    },
+    /// An earlier write or sync failed, so that nobody knows what is on the disk. What was acknowledged is; open the
+    /// store anew to recover.
+    #[error(
+        "the store takes no more batches, because an earlier write failed ({cause}): close it and open it again"
+    )]
+    Poisoned {
+        /// The failure.
+        cause: Arc<Error>,
+    },
+    /// A thread panicked while it committed for others.
+    #[error("the thread that was committing panicked")]
+    LeaderPanicked,
+    /// The store was closed.
+    #[error("the store was closed")]
+    Closed,
+    /// There is no port of this name.
+    #[error("there is no port {name:?}: create it first")]
+    PortNotFound {
+        /// The port's name.
+        name: String,
+    },
+    /// A port of this name exists on another key.
+    #[error(
+        "the port {name:?} exists with the key {key:?}, not {asked:?}: choose another name, or remove it first"
+    )]
+    PortExists {
+        /// The port's name.
+        name: String,
+        /// The key that it has.
+        key: String,
+        /// The key that was asked for.
+        asked: String,
+    },
+    /// The port is open elsewhere; it has one owner at a time.
+    #[error("the port {name:?} is in use: close it where it is open")]
+    PortInUse {
+        /// The port's name.
+        name: String,
+    },
+    /// The port was closed, from this thread or another.
+    #[error("the port {name:?} was closed")]
+    PortClosed {
+        /// The port's name.
+        name: String,
+    },
+    /// The port belongs to a history that this store does not have.
+    #[error(
+        "the port {name:?} follows epoch {found}, which is not in this store's lineage: remove the port, create it anew and read the contents again"
+    )]
+    EpochMismatch {
+        /// The port's name.
+        name: String,
+        /// The port's epoch.
+        found: crate::Epoch,
+    },
+    /// The notification was got before the port was rewound; what it holds comes again.
+    #[error(
+        "the port {name:?} was rewound after this notification: acknowledge what comes again instead"
+    )]
+    AcknowledgementRefused {
+        /// The port's name.
+        name: String,
+    },
+}
+
+impl Error {
+    /// A stable word for the kind of failure, the same as the command line's `"error"`.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Error::Name(error) => name_word(error),
+            Error::Batch(error) => command_word(&error.source),
+            Error::KeyNotFound { .. }
+            | Error::StoreNotFound { .. }
+            | Error::PortNotFound { .. } => "not_found",
+            Error::ForeignDirectory { .. } => "foreign_directory",
+            Error::InUse { .. } => "in_use",
+            Error::UnsupportedVersion { .. } => "unsupported_version",
+            Error::CaseTable { .. } => "case_table",
+            Error::Damaged { .. } => "damaged",
+            Error::Io { .. } => "io",
+            Error::Preallocation { .. } => "no_space",
+            Error::Poisoned { .. } | Error::LeaderPanicked => "poisoned",
+            Error::Closed => "closed",
+            Error::PortExists { .. } => "port_exists",
+            Error::PortInUse { .. } => "port_in_use",
+            Error::PortClosed { .. } => "port_closed",
+            Error::EpochMismatch { .. } => "epoch_mismatch",
+            Error::AcknowledgementRefused { .. } => "acknowledgement_refused",
+        }
+    }
+
+    pub(crate) fn damaged(
+        file: &Path,
+        offset: u64,
+        expected: impl Into<String>,
+        found: impl Into<String>,
+    ) -> Error {
+        Error::Damaged {
+            file: file.to_owned(),
+            offset,
+            expected: expected.into(),
+            found: found.into(),
+        }
+    }
+}
+
+fn name_word(error: &NameError) -> &'static str {
+    match error {
+        NameError::Limit(_) => "limit",
+        NameError::EmptyComponent { .. } => "path",
+        NameError::Nul { .. } | NameError::PortName { .. } => "name",
+    }
+}
+
+fn command_word(error: &CommandError) -> &'static str {
+    match error {
+        CommandError::Name(error) => name_word(error),
+        CommandError::Limit(_) => "limit",
+        CommandError::NoCurrentKey => "no_current_key",
+        CommandError::KeyNotFound { .. } => "not_found",
+        CommandError::Root => "root",
+    }
+}
+
+impl From<LimitExceeded> for Error {
+    fn from(error: LimitExceeded) -> Error {
+        Error::Name(NameError::Limit(error))
+    }
+}
+
+/// Says what was tried with which file.
+pub(crate) trait IoContext<T> {
+    fn context(self, operation: &'static str, file: &Path) -> Result<T>;
+}
+
+impl<T> IoContext<T> for io::Result<T> {
+    fn context(self, operation: &'static str, file: &Path) -> Result<T> {
+        self.map_err(|source| Error::Io {
+            operation,
+            file: file.to_owned(),
+            source: Arc::new(source),
+        })
+    }
+}

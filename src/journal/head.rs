@@ -1,0 +1,270 @@
+//! The head: one mapped page that says how far the journal is durable, for this process's next life and for others.
+//!
+//! It is a lower bound, written behind each commit and synced only when a store opens and closes. One that is torn
+//! or damaged vouches for nothing and is made again. All its fields stand in the first 512 bytes, one sector.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+
+use crate::env::{Env, File, PAGE_BYTES, Page};
+use crate::epoch::Epoch;
+use crate::error::{IoContext, Result};
+use crate::format::{self, HEAD_MAGIC, PREAMBLE_BYTES, get, get_u32, get_u64, put};
+use crate::layout::write_aside;
+use crate::sync::{Mutex, lock};
+
+/// Odd while the fields behind it are being written.
+const SEQUENCE_LOCK: usize = PREAMBLE_BYTES;
+/// Changes with every commit; what other processes wait on. Four bytes, and four that stay zero.
+const FUTEX: usize = SEQUENCE_LOCK + 8;
+const STATE: usize = FUTEX + 8;
+const CHECKSUM: usize = STATE + 4;
+const INCARNATION: usize = CHECKSUM + 4;
+const EPOCH: usize = INCARNATION + 8;
+const DURABLE_SEQUENCE: usize = EPOCH + 16;
+const FRAME_CHECKSUM: usize = DURABLE_SEQUENCE + 8;
+const SEGMENT: usize = FRAME_CHECKSUM + 8;
+const OFFSET: usize = SEGMENT + 8;
+const OLDEST_SEQUENCE: usize = OFFSET + 8;
+const END: usize = OLDEST_SEQUENCE + 8;
+
+/// What the writer of a store is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HeadState {
+    /// It is open, or its process died.
+    Live = 1,
+    /// It was closed, and the journal ends with the durable sequence.
+    Closed = 2,
+    /// A write failed.
+    Poisoned = 3,
+    /// Another directory took its place.
+    Replaced = 4,
+}
+
+/// What the head says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct HeadFields {
+    pub(crate) state: HeadState,
+    /// Random, for each time that a writer opened the store.
+    pub(crate) incarnation: u64,
+    pub(crate) epoch: Epoch,
+    pub(crate) durable_sequence: u64,
+    /// The checksum of the frame of that sequence.
+    pub(crate) frame_checksum: u32,
+    /// The first sequence number of the segment that it stands in, and the offset behind it.
+    pub(crate) segment: u64,
+    pub(crate) offset: u64,
+    /// The oldest sequence number in the journal.
+    pub(crate) oldest_sequence: u64,
+}
+
+impl HeadFields {
+    fn encode(&self) -> [u8; END] {
+        let mut bytes = [0; END];
+        format::put_preamble(&mut bytes, HEAD_MAGIC);
+        put(&mut bytes, STATE, (self.state as u32).to_le_bytes());
+        put(&mut bytes, INCARNATION, self.incarnation.to_le_bytes());
+        put(&mut bytes, EPOCH, self.epoch.to_bytes());
+        put(
+            &mut bytes,
+            DURABLE_SEQUENCE,
+            self.durable_sequence.to_le_bytes(),
+        );
+        put(
+            &mut bytes,
+            FRAME_CHECKSUM,
+            self.frame_checksum.to_le_bytes(),
+        );
+        put(&mut bytes, SEGMENT, self.segment.to_le_bytes());
+        put(&mut bytes, OFFSET, self.offset.to_le_bytes());
+        put(
+            &mut bytes,
+            OLDEST_SEQUENCE,
+            self.oldest_sequence.to_le_bytes(),
+        );
+        let checksum = checksum(&bytes);
+        put(&mut bytes, CHECKSUM, checksum.to_le_bytes());
+        bytes
+    }
+
+    /// The fields, unless the page is torn, damaged or half written.
+    fn decode(bytes: &[u8; END]) -> Option<HeadFields> {
+        let is_quiet = get_u64(bytes, SEQUENCE_LOCK).is_multiple_of(2);
+        if !is_quiet || get_u32(bytes, CHECKSUM) != checksum(bytes) {
+            return None;
+        }
+        let state = match get_u32(bytes, STATE) {
+            1 => HeadState::Live,
+            2 => HeadState::Closed,
+            3 => HeadState::Poisoned,
+            4 => HeadState::Replaced,
+            _ => return None,
+        };
+        Some(HeadFields {
+            state,
+            incarnation: get_u64(bytes, INCARNATION),
+            epoch: Epoch::from_bytes(get(bytes, EPOCH)),
+            durable_sequence: get_u64(bytes, DURABLE_SEQUENCE),
+            frame_checksum: get_u32(bytes, FRAME_CHECKSUM),
+            segment: get_u64(bytes, SEGMENT),
+            offset: get_u64(bytes, OFFSET),
+            oldest_sequence: get_u64(bytes, OLDEST_SEQUENCE),
+        })
+    }
+}
+
+/// Of the state and of all fields behind the checksum; the sequence lock and the futex change by themselves.
+fn checksum(bytes: &[u8; END]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&bytes[STATE..CHECKSUM]);
+    hasher.update(&bytes[INCARNATION..]);
+    hasher.finalize()
+}
+
+/// What the head file says, if it can be believed.
+///
+/// # Errors
+/// A version that this program does not know, and failing to read. Damage is no error: it vouches for nothing.
+pub(crate) fn read_head(env: &dyn Env, path: &Path) -> Result<Option<HeadFields>> {
+    let file = match env.open_file(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).context("open", path),
+    };
+    let mut bytes = [0; END];
+    if file.length().context("read the length of", path)? < PAGE_BYTES as u64 {
+        return Ok(None);
+    }
+    file.read_at(&mut bytes, 0).context("read", path)?;
+    match format::check_preamble(&bytes, HEAD_MAGIC, path) {
+        Ok(()) => Ok(HeadFields::decode(&bytes)),
+        Err(version @ crate::Error::UnsupportedVersion { .. }) => Err(version),
+        Err(_) => Ok(None),
+    }
+}
+
+/// The mapped page of a store that is open.
+#[derive(Debug)]
+pub(crate) struct Head {
+    file: std::sync::Arc<dyn File>,
+    page: Page,
+    fields: Mutex<HeadFields>,
+}
+
+impl Head {
+    /// Makes the head anew and maps it. Written and synced first, so that no hole of it meets a full disk as a
+    /// SIGBUS.
+    pub(crate) fn create(env: &dyn Env, path: &Path, fields: HeadFields) -> Result<Head> {
+        let mut bytes = vec![0; PAGE_BYTES];
+        bytes[..END].copy_from_slice(&fields.encode());
+        write_aside(env, path, &bytes)?;
+        let file = env.open_file(path).context("open", path)?;
+        let page = file.map_page().context("map", path)?;
+        Ok(Head {
+            file,
+            page,
+            fields: Mutex::new(fields),
+        })
+    }
+
+    /// Changes the fields. Costs some stores to memory; nothing waits for the disk.
+    pub(crate) fn publish(&self, change: impl FnOnce(&mut HeadFields)) {
+        let mut fields = lock(&self.fields);
+        change(&mut fields);
+        let bytes = fields.encode();
+        let sequence_lock = self.word(SEQUENCE_LOCK);
+        let before = u64::from_le(sequence_lock.load(Ordering::Relaxed));
+        sequence_lock.store(before.wrapping_add(1).to_le(), Ordering::Relaxed);
+        fence(Ordering::Release);
+        for at in (STATE..END).step_by(8) {
+            let word = u64::from_ne_bytes(get(&bytes, at));
+            self.word(at).store(word, Ordering::Relaxed);
+        }
+        sequence_lock.store(before.wrapping_add(2).to_le(), Ordering::Release);
+        self.page.half(FUTEX / 8).fetch_add(1, Ordering::Release);
+    }
+
+    /// Makes the head durable as it is.
+    pub(crate) fn sync(&self) -> std::io::Result<()> {
+        self.file.sync()
+    }
+
+    fn word(&self, offset: usize) -> &AtomicU64 {
+        self.page.word(offset / 8)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::env::OsEnv;
+
+    const FIELDS: HeadFields = HeadFields {
+        state: HeadState::Live,
+        incarnation: 1,
+        epoch: Epoch::from_bytes([2; 16]),
+        durable_sequence: 3,
+        frame_checksum: 4,
+        segment: 1,
+        offset: 128,
+        oldest_sequence: 1,
+    };
+
+    #[test]
+    fn what_is_published_is_read_by_the_next_process() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("head");
+        let head = Head::create(&OsEnv, &path, FIELDS).unwrap();
+        assert_eq!(read_head(&OsEnv, &path).unwrap(), Some(FIELDS));
+        let before = head.page.half(FUTEX / 8).load(Ordering::Relaxed);
+        head.publish(|fields| fields.durable_sequence = 9);
+        let expected = HeadFields {
+            durable_sequence: 9,
+            ..FIELDS
+        };
+        assert_eq!(read_head(&OsEnv, &path).unwrap(), Some(expected));
+        assert_eq!(
+            head.page.half(FUTEX / 8).load(Ordering::Relaxed),
+            before + 1
+        );
+    }
+
+    /// Crash story 11: a flipped bit that claims sequence 2^40 is not believed, nor is any other.
+    #[test]
+    fn a_head_with_a_flipped_bit_vouches_for_nothing() {
+        let bytes = FIELDS.encode();
+        for offset in STATE..END {
+            for bit in 0..8 {
+                let mut flipped = bytes;
+                flipped[offset] ^= 1 << bit;
+                assert_eq!(HeadFields::decode(&flipped), None, "{offset}");
+            }
+        }
+        let mut half_written = bytes;
+        half_written[SEQUENCE_LOCK] = 1;
+        assert_eq!(HeadFields::decode(&half_written), None);
+    }
+
+    #[test]
+    fn a_short_missing_or_foreign_head_vouches_for_nothing_and_a_newer_one_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("head");
+        assert_eq!(read_head(&OsEnv, &path).unwrap(), None);
+        std::fs::write(&path, b"short").unwrap();
+        assert_eq!(read_head(&OsEnv, &path).unwrap(), None);
+        std::fs::write(&path, [7; PAGE_BYTES]).unwrap();
+        assert_eq!(read_head(&OsEnv, &path).unwrap(), None);
+
+        let mut page = vec![0; PAGE_BYTES];
+        page[..END].copy_from_slice(&FIELDS.encode());
+        put(&mut page, 8, 2u32.to_le_bytes());
+        let checksum = crc32fast::hash(&page[..12]);
+        put(&mut page, 12, checksum.to_le_bytes());
+        std::fs::write(&path, page).unwrap();
+        let error = read_head(&OsEnv, &path).unwrap_err();
+        assert!(matches!(
+            error,
+            crate::Error::UnsupportedVersion { found: 2, .. }
+        ));
+    }
+}

@@ -1,0 +1,345 @@
+//! The journal: every commit, in order, as frames in segments. It is the truth; all else can be made from it.
+
+mod decision;
+mod frame;
+mod head;
+mod recovery;
+mod segment;
+
+use std::path::Path;
+use std::sync::Arc;
+
+pub(crate) use frame::{FRAME_HEADER_BYTES, Frame, FrameKind, RecordMeta};
+pub(crate) use head::{Head, HeadFields, HeadState, read_head};
+pub use recovery::TornTail;
+pub(crate) use recovery::{Recovered, Recovery, Voucher};
+pub(crate) use segment::{SEGMENT_HEADER_BYTES, Segment, SegmentHeader};
+
+use crate::env::{Env, Map};
+use crate::error::{Error, IoContext, Result};
+use crate::layout::Layout;
+use crate::sync::{Mutex, lock};
+use frame::{Chain, append_frame, frame_bytes};
+use recovery::End;
+use segment::Mark;
+
+/// A new segment's file is this long at first, and is made twice as long whenever it is full.
+const FIRST_ALLOCATION_BYTES: u64 = 1 << 20;
+
+/// A place between two frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Position {
+    /// The sequence number of the frame before; 0 at the very beginning.
+    pub(crate) sequence: u64,
+    /// Its checksum.
+    pub(crate) checksum: u32,
+    /// The first sequence number of its segment, and the offset behind it.
+    pub(crate) segment: u64,
+    pub(crate) offset: u64,
+}
+
+/// The segments, for all who read them.
+#[derive(Debug)]
+pub(crate) struct Journal {
+    /// In order; never empty.
+    segments: Mutex<Vec<Arc<Segment>>>,
+}
+
+/// A frame of the journal, and where it is mapped.
+pub(crate) struct Visited<'a> {
+    pub(crate) map: &'a Arc<Map>,
+    /// In the map, as in the file.
+    pub(crate) offset: usize,
+    pub(crate) path: &'a Path,
+    pub(crate) frame: Frame<'a>,
+}
+
+/// A record on its way into the journal.
+pub(crate) struct Pending<'a> {
+    pub(crate) request_id: [u8; 16],
+    pub(crate) payload: &'a [u8],
+}
+
+/// The one who appends.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    env: Arc<dyn Env>,
+    layout: Layout,
+    journal: Arc<Journal>,
+    segment: Arc<Segment>,
+    segment_size_bytes: u64,
+    end: End,
+    group: Vec<u8>,
+}
+
+/// Why a group was not appended.
+#[derive(Debug)]
+pub(crate) enum AppendError {
+    /// Nothing has happened.
+    Refused(Error),
+    /// Nobody knows what is on the disk.
+    Failed(Error),
+}
+
+impl Journal {
+    /// A journal as recovery left it, and who appends to it.
+    pub(crate) fn open(
+        env: &Arc<dyn Env>,
+        layout: &Layout,
+        recovered: Recovered,
+        segment_size_bytes: u64,
+    ) -> (Arc<Journal>, Writer) {
+        let segment = Arc::clone(&recovered.segments[recovered.segments.len() - 1]);
+        let journal = Arc::new(Journal {
+            segments: Mutex::new(recovered.segments),
+        });
+        let writer = Writer {
+            env: Arc::clone(env),
+            layout: layout.clone(),
+            journal: Arc::clone(&journal),
+            segment,
+            segment_size_bytes,
+            end: recovered.end,
+            group: Vec::new(),
+        };
+        (journal, writer)
+    }
+
+    /// The first sequence number that can be read.
+    pub(crate) fn first_sequence(&self) -> u64 {
+        lock(&self.segments)[0].header.first_sequence
+    }
+
+    /// The number of segments and the bytes of their files.
+    pub(crate) fn size(&self) -> Result<(u64, u64)> {
+        let segments = lock(&self.segments).clone();
+        let mut bytes = 0;
+        for segment in &segments {
+            bytes += segment
+                .file
+                .length()
+                .context("read the length of", &segment.path)?;
+        }
+        Ok((segments.len() as u64, bytes))
+    }
+
+    /// The segment that holds this sequence number (or would hold it next), and the first number behind it.
+    fn segment_of(&self, sequence: u64) -> (Arc<Segment>, u64) {
+        let segments = lock(&self.segments);
+        let later = segments.partition_point(|segment| segment.header.first_sequence <= sequence);
+        let end = segments
+            .get(later)
+            .map_or(u64::MAX, |next| next.header.first_sequence);
+        (Arc::clone(&segments[later.saturating_sub(1)]), end)
+    }
+
+    /// The place behind the frame with this sequence number, which is durable.
+    pub(crate) fn position_after(&self, sequence: u64) -> Result<Position> {
+        let first = self.first_sequence();
+        if sequence < first {
+            let (segment, _) = self.segment_of(first);
+            return Ok(Position {
+                sequence: first - 1,
+                checksum: segment.header.previous,
+                segment: first,
+                offset: SEGMENT_HEADER_BYTES as u64,
+            });
+        }
+        let (segment, _) = self.segment_of(sequence);
+        let map = segment.map()?;
+        let bytes = map.get(0..map.stable_bytes()).unwrap_or_default();
+        let Mark {
+            sequence: mut at,
+            mut offset,
+        } = segment.mark_before(sequence);
+        loop {
+            let frame = segment.frame(bytes, offset, at)?;
+            offset += frame.bytes() as u64;
+            if at == sequence {
+                return Ok(Position {
+                    sequence,
+                    checksum: frame.checksum,
+                    segment: segment.header.first_sequence,
+                    offset,
+                });
+            }
+            at += 1;
+        }
+    }
+
+    /// Reads the frames behind `position` up to the sequence number `last`, which is durable, verifying each, and
+    /// moves the position along. When `visit` gives false, the reading ends before that frame.
+    pub(crate) fn scan(
+        &self,
+        position: &mut Position,
+        last: u64,
+        visit: &mut dyn FnMut(&Visited<'_>) -> Result<bool>,
+    ) -> Result<()> {
+        while position.sequence < last {
+            let (segment, end) = self.segment_of(position.sequence + 1);
+            if segment.header.first_sequence != position.segment {
+                position.segment = segment.header.first_sequence;
+                position.offset = SEGMENT_HEADER_BYTES as u64;
+            }
+            let map = segment.map()?;
+            let bytes = map.get(0..map.stable_bytes()).unwrap_or_default();
+            while position.sequence < last && position.sequence + 1 < end {
+                let frame = segment.frame(bytes, position.offset, position.sequence + 1)?;
+                let visited = Visited {
+                    map: &map,
+                    offset: position.offset as usize,
+                    path: &segment.path,
+                    frame,
+                };
+                if !visit(&visited)? {
+                    return Ok(());
+                }
+                position.sequence += 1;
+                position.checksum = frame.checksum;
+                position.offset += frame.bytes() as u64;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Writer {
+    /// Where the journal ends.
+    pub(crate) fn position(&self) -> Position {
+        Position {
+            sequence: self.end.sequence,
+            checksum: self.end.checksum,
+            segment: self.segment.header.first_sequence,
+            offset: self.end.offset,
+        }
+    }
+
+    /// Appends the records as one group, with one write and one sync. They are durable when it returns.
+    pub(crate) fn append(&mut self, records: &[Pending<'_>], time: i64) -> Result<(), AppendError> {
+        let bytes: usize = records
+            .iter()
+            .map(|record| frame_bytes(record.payload.len()))
+            .sum();
+        self.reserve(bytes as u64)?;
+        let (mut end, durable_before) = (self.end, self.end.sequence);
+        self.group.clear();
+        for record in records {
+            end.sequence += 1;
+            self.segment.remember(Mark {
+                sequence: end.sequence,
+                offset: self.end.offset + self.group.len() as u64,
+            });
+            let meta = RecordMeta {
+                kind: FrameKind::Batch,
+                sequence: end.sequence,
+                time,
+                request_id: record.request_id,
+            };
+            let chain = Chain {
+                previous: end.checksum,
+                durable_before,
+            };
+            let group = &mut self.group;
+            end.checksum = append_frame(
+                group,
+                self.end.offset,
+                &self.segment.salt,
+                &meta,
+                chain,
+                record.payload,
+            );
+        }
+        end.offset += self.group.len() as u64;
+        let Segment { file, path, .. } = &*self.segment;
+        let written = file.write_at(&self.group, self.end.offset);
+        written
+            .context("append to", path)
+            .map_err(AppendError::Failed)?;
+        file.sync()
+            .context("sync", path)
+            .map_err(AppendError::Failed)?;
+        self.end = end;
+        self.segment.mark_stable(end.offset);
+        // A group of unusual size does not keep its memory.
+        self.group.shrink_to(FIRST_ALLOCATION_BYTES as usize);
+        Ok(())
+    }
+
+    /// Makes room for a group: zeroes that are durable before anything is written over them, so that a full disk is
+    /// met here, where nothing is lost yet.
+    fn reserve(&mut self, bytes: u64) -> Result<(), AppendError> {
+        let end = self.end.offset + bytes;
+        if end <= self.end.allocated {
+            return Ok(());
+        }
+        let is_empty = self.end.offset == SEGMENT_HEADER_BYTES as u64;
+        if end > self.segment_size_bytes && !is_empty {
+            return self.rotate(bytes);
+        }
+        let doubled = (self.end.allocated * 2).min(self.segment_size_bytes);
+        let target = end.max(doubled).next_multiple_of(4096);
+        self.segment
+            .extend(self.end.allocated, target)
+            .map_err(AppendError::Refused)?;
+        self.end.allocated = target;
+        Ok(())
+    }
+
+    /// Seals the segment and begins the next. All that was appended before is durable, so that the header of the
+    /// new segment vouches for it.
+    fn rotate(&mut self, bytes: u64) -> Result<(), AppendError> {
+        let needed = (SEGMENT_HEADER_BYTES as u64 + bytes).next_multiple_of(4096);
+        let length = FIRST_ALLOCATION_BYTES
+            .min(self.segment_size_bytes)
+            .max(needed);
+        let header = new_segment_header(
+            &*self.env,
+            self.segment.header.epoch,
+            self.end.sequence + 1,
+            self.end.checksum,
+        )
+        .map_err(AppendError::Refused)?;
+        let segment = Segment::create(&*self.env, &self.layout, header, length);
+        let segment = Arc::new(segment.map_err(|error| match error {
+            Error::Preallocation { .. } => AppendError::Refused(error),
+            // Its name may be there: a record in the old segment would now contradict it.
+            other => AppendError::Failed(other),
+        })?);
+        tracing::debug!(path = %segment.path.display(), "rotated");
+        lock(&self.journal.segments).push(Arc::clone(&segment));
+        self.segment = segment;
+        self.end.offset = SEGMENT_HEADER_BYTES as u64;
+        self.end.allocated = length;
+        Ok(())
+    }
+}
+
+/// The header of a segment that begins with this sequence number, with a nonce of its own.
+pub(crate) fn new_segment_header(
+    env: &dyn Env,
+    epoch: crate::Epoch,
+    first_sequence: u64,
+    previous: u32,
+) -> Result<SegmentHeader> {
+    let mut nonce = [0; 16];
+    env.fill_random(&mut nonce)
+        .context("get random bytes for", Path::new("a segment"))?;
+    Ok(SegmentHeader {
+        epoch,
+        nonce,
+        first_sequence,
+        created: env.now(),
+        previous,
+    })
+}
+
+/// Makes the first segment of a new store.
+pub(crate) fn create_first_segment(
+    env: &dyn Env,
+    layout: &Layout,
+    epoch: crate::Epoch,
+) -> Result<()> {
+    let header = new_segment_header(env, epoch, 1, 0)?;
+    Segment::create(env, layout, header, FIRST_ALLOCATION_BYTES)?;
+    Ok(())
+}

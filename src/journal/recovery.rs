@@ -1,0 +1,371 @@
+//! Recovery: reads the journal from its first frame to its last, decides what its end means, and makes it whole.
+//!
+//! Nothing is published before it is durable: after an unclean close, the frames that nothing vouches for may stand
+//! in the page cache only, or in pages that a failed sync has marked clean, and are written again.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::decision::{Next, Rest, Verdict, Vouched, decide};
+use super::frame::{ALIGNMENT, FRAME_HEADER_BYTES, Frame};
+use super::segment::{Mark, SEGMENT_HEADER_BYTES, Segment, SegmentHeader, write_zeroes};
+use crate::env::Env;
+use crate::epoch::Epoch;
+use crate::error::{Error, IoContext, Result};
+use crate::format;
+use crate::identity::Identity;
+use crate::layout::Layout;
+use crate::model::RecordView;
+
+/// Somebody's word that a record is durable. A lower bound: there may be more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Voucher {
+    /// The file that says so.
+    pub(crate) by: PathBuf,
+    pub(crate) epoch: Epoch,
+    pub(crate) sequence: u64,
+    /// The checksum of that record's frame.
+    pub(crate) checksum: u32,
+}
+
+/// The end of a journal that was cut when the store was opened: bytes of commits that were never acknowledged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TornTail {
+    /// The segment.
+    pub segment: PathBuf,
+    /// The offset of the first byte that was cut.
+    pub offset: u64,
+    /// The number of bytes up to the last one that was not zero.
+    pub bytes: u64,
+}
+
+/// Where the last frame ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct End {
+    pub(crate) sequence: u64,
+    pub(crate) checksum: u32,
+    /// Offset in the last segment.
+    pub(crate) offset: u64,
+    /// Length of the last segment's zero-filled file, as far as it is known to be durable.
+    pub(crate) allocated: u64,
+}
+
+pub(crate) struct Recovered {
+    /// In order; never empty.
+    pub(crate) segments: Vec<Arc<Segment>>,
+    pub(crate) end: End,
+    pub(crate) torn_tail: Option<TornTail>,
+}
+
+/// What recovery needs to know beside the segments.
+pub(crate) struct Recovery<'a> {
+    pub(crate) env: &'a dyn Env,
+    pub(crate) layout: &'a Layout,
+    pub(crate) identity: &'a Identity,
+    pub(crate) vouchers: Vec<Voucher>,
+    /// The voucher that was written by a clean close, if one was.
+    pub(crate) clean_close: Option<Voucher>,
+}
+
+/// How far the walk has come.
+struct Walk {
+    sequence: u64,
+    checksum: u32,
+    /// The highest sequence number that anything says was durable.
+    promised: u64,
+}
+
+impl Recovery<'_> {
+    /// Recovers the journal; `replay` is given every record in order, with the bytes read so far.
+    pub(crate) fn run(
+        mut self,
+        replay: &mut dyn FnMut(&Frame<'_>, RecordView<'_>, u64),
+    ) -> Result<Recovered> {
+        self.vouchers.extend(self.clean_close.clone());
+        self.vouchers
+            .retain(|voucher| self.identity.has(voucher.epoch) && voucher.sequence > 0);
+        let firsts = self.list_segments()?;
+        let mut segments = Vec::with_capacity(firsts.len());
+        let mut walk = Walk {
+            sequence: self.identity.trim_base - 1,
+            checksum: 0,
+            promised: self.promised_by_vouchers(),
+        };
+        let mut bytes_before = 0;
+        for (index, first) in firsts.iter().enumerate() {
+            let (segment, bytes) = self.open_segment(*first)?;
+            if index == 0 {
+                walk.checksum = segment.header.previous;
+            }
+            walk.promised = walk.promised.max(first - 1);
+            let offset =
+                self.walk_segment(&segment, &bytes, &mut walk, &mut |frame, record, at| {
+                    replay(frame, record, bytes_before + at);
+                })?;
+            bytes_before += bytes.len() as u64;
+            let next = match firsts.get(index + 1) {
+                None => Next::None,
+                Some(first) => self.compare_next(*first, &walk)?,
+            };
+            let rest = match next {
+                Next::None => classify_rest(&segment, &bytes, offset, walk.sequence + 1),
+                _ => Rest::Zeroes,
+            };
+            let missing = self.vouchers.iter().find(|v| v.sequence > walk.sequence);
+            let vouched = missing.map_or(Vouched::Reached, |_| Vouched::Missing);
+            let verdict = decide(rest, next, vouched);
+            segment.mark_stable(offset as u64);
+            segments.push(Arc::new(segment));
+            match verdict {
+                Verdict::Sealed => {}
+                Verdict::End => return self.finish(segments, &bytes, offset, &walk, false),
+                Verdict::TornTail => return self.finish(segments, &bytes, offset, &walk, true),
+                Verdict::Damage => {
+                    let path = self.layout.segment(*first);
+                    let expected = format!("the record {}", walk.sequence + 1);
+                    let found = self.describe_gap(rest, firsts.get(index + 1), missing);
+                    return Err(Error::damaged(&path, offset as u64, expected, found));
+                }
+            }
+        }
+        let journal = self.layout.journal();
+        Err(Error::damaged(&journal, 0, "a segment", "none"))
+    }
+
+    fn promised_by_vouchers(&self) -> u64 {
+        let sequences = self.vouchers.iter().map(|voucher| voucher.sequence);
+        sequences.max().unwrap_or(0)
+    }
+
+    fn list_segments(&self) -> Result<Vec<u64>> {
+        let journal = self.layout.journal();
+        let names = self.env.list_dir(&journal).context("list", &journal)?;
+        let mut firsts = Vec::with_capacity(names.len());
+        for name in &names {
+            match Layout::parse_segment(name) {
+                Some(first) => firsts.push(first),
+                None => tracing::warn!(?name, "passed over a file that is no segment"),
+            }
+        }
+        firsts.sort_unstable();
+        match firsts.first() {
+            Some(first) if *first > self.identity.trim_base => {
+                let missing = self.layout.segment(self.identity.trim_base);
+                let found = format!("the journal begins with the record {first}");
+                Err(Error::damaged(
+                    &missing,
+                    0,
+                    "the journal's first segment",
+                    found,
+                ))
+            }
+            _ => Ok(firsts),
+        }
+    }
+
+    fn open_segment(&self, first: u64) -> Result<(Segment, Vec<u8>)> {
+        let path = self.layout.segment(first);
+        let file = self.env.open_file(&path).context("open", &path)?;
+        let bytes = format::read_whole(&*file, &path, u64::MAX)?;
+        let header = SegmentHeader::decode(&bytes, &path)?;
+        if header.first_sequence != first {
+            let found = format!("{}", header.first_sequence);
+            return Err(Error::damaged(
+                &path,
+                0,
+                format!("first sequence number {first}"),
+                found,
+            ));
+        }
+        let epoch = self.identity.epoch_of(first);
+        if header.epoch != epoch {
+            let found = format!("epoch {}", header.epoch);
+            return Err(Error::damaged(&path, 0, format!("epoch {epoch}"), found));
+        }
+        Ok((Segment::new(path, header, file), bytes))
+    }
+
+    /// Walks the frames that follow each other, and gives the offset behind the last.
+    fn walk_segment(
+        &self,
+        segment: &Segment,
+        bytes: &[u8],
+        walk: &mut Walk,
+        replay: &mut dyn FnMut(&Frame<'_>, RecordView<'_>, u64),
+    ) -> Result<usize> {
+        let mut offset = SEGMENT_HEADER_BYTES;
+        while let Some(frame) = Frame::at(bytes, offset, &segment.salt) {
+            let sequence = walk.sequence + 1;
+            if frame.meta.sequence != sequence || frame.chain.previous != walk.checksum {
+                break;
+            }
+            let record = RecordView::verify(frame.payload).map_err(|malformed| {
+                let at = offset + FRAME_HEADER_BYTES + malformed.offset;
+                Error::damaged(&segment.path, at as u64, malformed.expected, "other bytes")
+            })?;
+            self.check_vouchers(segment, offset, &frame)?;
+            segment.remember(Mark {
+                sequence,
+                offset: offset as u64,
+            });
+            walk.sequence = sequence;
+            walk.checksum = frame.checksum;
+            walk.promised = walk.promised.max(frame.chain.durable_before);
+            replay(&frame, record, offset as u64);
+            offset += frame.bytes();
+        }
+        Ok(offset)
+    }
+
+    /// A voucher for a record of this number and another content: one of them is from another history.
+    fn check_vouchers(&self, segment: &Segment, offset: usize, frame: &Frame<'_>) -> Result<()> {
+        for voucher in &self.vouchers {
+            if voucher.sequence == frame.meta.sequence && voucher.checksum != frame.checksum {
+                let expected = format!(
+                    "the record {} with the checksum {:#010x}, for which {} vouches",
+                    voucher.sequence,
+                    voucher.checksum,
+                    voucher.by.display()
+                );
+                let found = format!("{:#010x}", frame.checksum);
+                return Err(Error::damaged(
+                    &segment.path,
+                    offset as u64,
+                    expected,
+                    found,
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn compare_next(&self, first: u64, walk: &Walk) -> Result<Next> {
+        if first != walk.sequence + 1 {
+            return Ok(Next::BeginsElsewhere);
+        }
+        let path = self.layout.segment(first);
+        let file = self.env.open_file(&path).context("open", &path)?;
+        let length = file.length().context("read the length of", &path)?;
+        let mut header = vec![0; SEGMENT_HEADER_BYTES.min(length as usize)];
+        file.read_at(&mut header, 0).context("read", &path)?;
+        let header = SegmentHeader::decode(&header, &path)?;
+        Ok(if header.previous == walk.checksum {
+            Next::GoesOn
+        } else {
+            Next::BeginsElsewhere
+        })
+    }
+
+    fn describe_gap(&self, rest: Rest, next: Option<&u64>, missing: Option<&Voucher>) -> String {
+        match (next, missing) {
+            (Some(next), _) => {
+                let path = self.layout.segment(*next);
+                format!("no valid frame that {} could follow", path.display())
+            }
+            (None, Some(voucher)) => format!(
+                "no valid frame, while {} vouches for the record {}",
+                voucher.by.display(),
+                voucher.sequence
+            ),
+            (None, None) if rest == Rest::PromisedFrame => {
+                "no valid frame, while a later frame says that it was durable".into()
+            }
+            (None, None) => "no valid frame".into(),
+        }
+    }
+
+    /// Makes the end of the journal whole and durable.
+    fn finish(
+        &self,
+        segments: Vec<Arc<Segment>>,
+        bytes: &[u8],
+        offset: usize,
+        walk: &Walk,
+        is_torn: bool,
+    ) -> Result<Recovered> {
+        let segment = &segments[segments.len() - 1];
+        let mut allocated = bytes.len() as u64;
+        let mut torn_tail = None;
+        let was_closed = self.clean_close.as_ref().is_some_and(|close| {
+            (close.sequence, close.checksum) == (walk.sequence, walk.checksum)
+        });
+        if is_torn {
+            // Crash here, and the tail is partly zero: still torn, still nobody's; it is cut again.
+            write_zeroes(&*segment.file, offset as u64, allocated)
+                .context("cut the torn tail of", &segment.path)?;
+            let tail = &bytes[offset..];
+            let used = tail
+                .iter()
+                .rposition(|byte| *byte != 0)
+                .map_or(0, |last| last + 1);
+            tracing::warn!(segment = %segment.path.display(), offset, bytes = used, "cut a torn tail");
+            torn_tail = Some(TornTail {
+                segment: segment.path.clone(),
+                offset: offset as u64,
+                bytes: used as u64,
+            });
+        }
+        if !was_closed {
+            let from = offset_of(segment, bytes, walk.promised + 1)
+                .unwrap_or(offset)
+                .min(offset);
+            segment
+                .file
+                .write_at(&bytes[from..offset], from as u64)
+                .context("write again", &segment.path)?;
+        }
+        if is_torn || !was_closed {
+            segment.file.sync().context("sync", &segment.path)?;
+            let journal = self.layout.journal();
+            self.env
+                .sync_dir(&journal)
+                .context("sync the folder", &journal)?;
+        }
+        if !was_closed && !is_torn {
+            // Nobody knows whether the zeroes behind the end were synced: they are made anew before they are used.
+            allocated = offset as u64;
+        }
+        let end = End {
+            sequence: walk.sequence,
+            checksum: walk.checksum,
+            offset: offset as u64,
+            allocated,
+        };
+        Ok(Recovered {
+            segments,
+            end,
+            torn_tail,
+        })
+    }
+}
+
+/// What stands behind the last frame. `missing` is the sequence number that should follow.
+fn classify_rest(segment: &Segment, bytes: &[u8], offset: usize, missing: u64) -> Rest {
+    let tail = bytes.get(offset..).unwrap_or_default();
+    if tail.iter().all(|byte| *byte == 0) {
+        return Rest::Zeroes;
+    }
+    let frames = (offset..bytes.len())
+        .step_by(ALIGNMENT)
+        .filter_map(|at| Frame::at(bytes, at, &segment.salt));
+    let mut rest = Rest::Garbage;
+    for frame in frames {
+        if frame.chain.durable_before >= missing {
+            return Rest::PromisedFrame;
+        }
+        rest = Rest::UnpromisedFrame;
+    }
+    rest
+}
+
+/// The offset of a frame that the walk has seen in this segment, or of the first one behind it.
+fn offset_of(segment: &Segment, bytes: &[u8], sequence: u64) -> Option<usize> {
+    let mut at = segment.mark_before(sequence).offset as usize;
+    loop {
+        let frame = Frame::at(bytes, at, &segment.salt)?;
+        if frame.meta.sequence >= sequence {
+            return Some(at);
+        }
+        at += frame.bytes();
+    }
+}

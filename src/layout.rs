@@ -1,0 +1,194 @@
+//! Where the files of a store are: the one place that builds and parses their names.
+
+use std::ffi::OsStr;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::env::Env;
+use crate::error::{IoContext, Result};
+use crate::model::{Limit, LimitExceeded, NameError};
+
+const STORE: &str = "store";
+const LOCK: &str = "lock";
+const HEAD: &str = "head";
+const JOURNAL: &str = "journal";
+const PORTS: &str = "ports";
+const SEGMENT_EXTENSION: &str = "segment";
+const PORT_EXTENSION: &str = "port";
+/// A file that is being written, to be renamed when it is whole. What a crash leaves of it is removed.
+const UNFINISHED_EXTENSION: &str = "unfinished";
+/// Characters in a port's name, at most.
+const MAX_PORT_NAME_CHARS: u64 = 64;
+
+/// The paths of one store.
+#[derive(Debug, Clone)]
+pub(crate) struct Layout {
+    root: PathBuf,
+}
+
+impl Layout {
+    pub(crate) fn new(root: &Path) -> Layout {
+        Layout {
+            root: root.to_owned(),
+        }
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The identity of the store; where it is, a store is.
+    pub(crate) fn store(&self) -> PathBuf {
+        self.root.join(STORE)
+    }
+
+    pub(crate) fn lock(&self) -> PathBuf {
+        self.root.join(LOCK)
+    }
+
+    pub(crate) fn head(&self) -> PathBuf {
+        self.root.join(HEAD)
+    }
+
+    pub(crate) fn journal(&self) -> PathBuf {
+        self.root.join(JOURNAL)
+    }
+
+    /// Named by the first sequence number, in 20 digits, so that names sort as numbers do.
+    pub(crate) fn segment(&self, first_sequence: u64) -> PathBuf {
+        self.journal()
+            .join(format!("{first_sequence:020}.{SEGMENT_EXTENSION}"))
+    }
+
+    pub(crate) fn parse_segment(name: &OsStr) -> Option<u64> {
+        let digits = stem_of(name, SEGMENT_EXTENSION)?;
+        let is_number = digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit());
+        is_number.then(|| digits.parse().ok()).flatten()
+    }
+
+    pub(crate) fn ports(&self) -> PathBuf {
+        self.root.join(PORTS)
+    }
+
+    /// The file of a port whose name has been checked.
+    pub(crate) fn port(&self, name: &str) -> PathBuf {
+        self.ports().join(format!("{name}.{PORT_EXTENSION}"))
+    }
+
+    pub(crate) fn parse_port(name: &OsStr) -> Option<&str> {
+        stem_of(name, PORT_EXTENSION).filter(|name| check_port_name(name).is_ok())
+    }
+
+    pub(crate) fn unfinished(path: &Path) -> PathBuf {
+        let mut name = path.as_os_str().to_owned();
+        name.push(".");
+        name.push(UNFINISHED_EXTENSION);
+        PathBuf::from(name)
+    }
+
+    /// Whether a directory without a store file may hold this: what a creation that was cut short leaves.
+    pub(crate) fn belongs_to_creation(&self, name: &OsStr) -> bool {
+        let path = self.root.join(name);
+        [self.lock(), self.head(), self.journal(), self.ports()].contains(&path)
+            || path == Layout::unfinished(&self.store())
+            || path == Layout::unfinished(&self.head())
+    }
+}
+
+fn stem_of<'a>(name: &'a OsStr, extension: &str) -> Option<&'a str> {
+    name.to_str()?.strip_suffix(extension)?.strip_suffix('.')
+}
+
+/// 1 to 64 of `A-Z a-z 0-9 . _ -`, not starting with a dot: so that no name leaves the folder of ports.
+pub(crate) fn check_port_name(name: &str) -> Result<(), NameError> {
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || ".-_".contains(c);
+    if name.is_empty() || name.starts_with('.') || !name.chars().all(is_allowed) {
+        let name = name.to_owned();
+        return Err(NameError::PortName { name });
+    }
+    LimitExceeded::check(Limit::PortNameChars, MAX_PORT_NAME_CHARS, name.len() as u64)?;
+    Ok(())
+}
+
+/// Puts a whole file in place, durably: written aside, synced, renamed, and the folder synced. A crash leaves the
+/// old file or the new one.
+pub(crate) fn write_aside(env: &dyn Env, path: &Path, bytes: &[u8]) -> Result<()> {
+    let aside = Layout::unfinished(path);
+    remove_if_there(env, &aside)?;
+    let file = env.create_file(&aside).context("create", &aside)?;
+    file.write_at(bytes, 0).context("write", &aside)?;
+    file.sync().context("sync", &aside)?;
+    env.rename(&aside, path).context("rename", &aside)?;
+    sync_parent(env, path)
+}
+
+pub(crate) fn remove_if_there(env: &dyn Env, path: &Path) -> Result<()> {
+    match env.remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).context("remove", path),
+        _ => Ok(()),
+    }
+}
+
+/// Removes what writers that were cut short left in a folder.
+pub(crate) fn remove_unfinished(env: &dyn Env, folder: &Path) -> Result<()> {
+    for name in env.list_dir(folder).context("list", folder)? {
+        if stem_of(&name, UNFINISHED_EXTENSION).is_some() {
+            let path = folder.join(&name);
+            remove_if_there(env, &path)?;
+            tracing::info!(path = %path.display(), "removed an unfinished file");
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn sync_parent(env: &dyn Env, path: &Path) -> Result<()> {
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    env.sync_dir(parent).context("sync the folder", parent)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segment_name_leads_back_to_its_sequence_number() {
+        let layout = Layout::new(Path::new("s"));
+        for first in [1, 42, u64::MAX] {
+            let path = layout.segment(first);
+            assert_eq!(
+                Layout::parse_segment(path.file_name().unwrap()),
+                Some(first)
+            );
+        }
+        for other in [
+            "1.segment",
+            "00000000000000000001.segment.unfinished",
+            "+0000000000000000001.segment",
+        ] {
+            assert_eq!(Layout::parse_segment(OsStr::new(other)), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_port_name_cannot_leave_its_folder() {
+        for name in ["a", "A.b_c-9", &"n".repeat(64)] {
+            assert_eq!(check_port_name(name), Ok(()));
+        }
+        for name in [
+            "",
+            ".",
+            "..",
+            ".hidden",
+            "a/b",
+            "a\\b",
+            "é",
+            "a b",
+            &"n".repeat(65),
+        ] {
+            assert!(check_port_name(name).is_err(), "{name}");
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! The model: what a registry is and what a batch does to it. Pure: no I/O, no clock, no lock.
+//!
+//! [`evaluate`] decides what a batch would do to a [`View`] and gives a [`Record`]; [`State::apply`] does what the
+//! record says, blindly. Everything else in the crate is about keeping records.
+
+pub mod case_table;
+
+mod batch;
+mod error;
+mod evaluate;
+mod key;
+mod record;
+mod state;
+mod value;
+
+pub use batch::Batch;
+pub use error::{BatchError, CommandError, Limit, LimitExceeded, MalformedRecord, NameError};
+pub use evaluate::{Limits, MAX_CREATED_LEVELS, Overlay, evaluate};
+pub use key::{KeyPath, MAX_KEY_DEPTH, MAX_KEY_NAME_UNITS, MAX_VALUE_NAME_UNITS, SEPARATOR};
+pub use record::{Change, CommandKind, MAX_RECORD_BYTES, Record, RecordView};
+pub use state::{Entry, State, View};
+pub use value::{Content, Value, ValueRef, ValueType};
+
+pub(crate) use key::{Relation, relation};

@@ -1,0 +1,584 @@
+//! The record of one committed batch: what happened, resolved, in command order.
+//!
+//! A record is its own encoding. It is built once, by `evaluate`, and the same bytes are appended to the journal,
+//! applied to the state, replayed when a store opens, and walked by a notification. `docs/format.md` has the layout.
+//! This module is the only one that knows of bincode.
+
+use std::fmt;
+
+use bincode::config::{Configuration, Fixint, Limit as DecodeLimit, LittleEndian};
+use bincode::{BorrowDecode, Encode};
+
+use super::error::MalformedRecord;
+use super::value::ValueRef;
+
+/// No record is larger than this, whatever the options of a store allow: 1 GiB.
+pub const MAX_RECORD_BYTES: u64 = 1 << 30;
+
+type Encoding = Configuration<LittleEndian, Fixint, DecodeLimit<{ MAX_RECORD_BYTES as usize }>>;
+
+const ENCODING: Encoding = bincode::config::standard()
+    .with_little_endian()
+    .with_fixed_int_encoding()
+    .with_limit::<{ MAX_RECORD_BYTES as usize }>();
+
+/// What a command of the registry did; the numbers are its own (specification, section 2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+#[repr(u8)]
+pub enum CommandKind {
+    /// SET_VALUE.
+    SetValue = 1,
+    /// CREATE_KEY.
+    CreateKey = 2,
+    /// DELETE_KEY.
+    DeleteKey = 3,
+    /// DELETE_VALUE.
+    DeleteValue = 4,
+    /// VALUE_DELETED: in a stream of [`commands`](crate::BatchView::commands) only, the data that was there before.
+    ValueDeleted = 6,
+}
+
+impl CommandKind {
+    /// The name in lower case: `"set_value"`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            CommandKind::SetValue => "set_value",
+            CommandKind::CreateKey => "create_key",
+            CommandKind::DeleteKey => "delete_key",
+            CommandKind::DeleteValue => "delete_value",
+            CommandKind::ValueDeleted => "value_deleted",
+        }
+    }
+
+    fn from_recorded(number: u8) -> Option<CommandKind> {
+        match number {
+            1 => Some(CommandKind::SetValue),
+            2 => Some(CommandKind::CreateKey),
+            3 => Some(CommandKind::DeleteKey),
+            4 => Some(CommandKind::DeleteValue),
+            _ => None,
+        }
+    }
+}
+
+#[derive(Encode, BorrowDecode)]
+struct RecordHead {
+    runs: u32,
+    changes: u32,
+}
+
+#[derive(Encode, BorrowDecode)]
+struct RunHead<'a> {
+    key: &'a str,
+    changes: u32,
+    /// Length of the run's changes, so that a reader can pass over them without decoding.
+    bytes: u32,
+}
+
+#[derive(Encode, BorrowDecode)]
+struct EncodedValue<'a> {
+    value_type: u32,
+    data: &'a [u8],
+}
+
+#[derive(Encode, BorrowDecode)]
+struct EncodedChange<'a> {
+    command: u8,
+    changed: bool,
+    name: &'a str,
+    value: Option<EncodedValue<'a>>,
+    previous: Option<EncodedValue<'a>>,
+}
+
+const RECORD_HEAD_BYTES: usize = 8;
+/// The two counters at the end of a run's head are written when the run ends.
+const RUN_COUNTERS_BYTES: usize = 8;
+
+/// One change of a record: a command, what it set and what was there before. Borrows from the record.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Change<'a> {
+    kind: CommandKind,
+    key: &'a str,
+    name: &'a str,
+    value: Option<ValueRef<'a>>,
+    previous: Option<ValueRef<'a>>,
+    changed: bool,
+}
+
+impl<'a> Change<'a> {
+    /// Which command it was.
+    #[must_use]
+    pub fn kind(&self) -> CommandKind {
+        self.kind
+    }
+
+    /// Full path of the key, as it is stored; as the command gave it where no such key exists.
+    #[must_use]
+    pub fn key(&self) -> &'a str {
+        self.key
+    }
+
+    /// Name of the value, as it is stored; none for the commands on keys.
+    #[must_use]
+    pub fn name(&self) -> Option<&'a str> {
+        match self.kind {
+            CommandKind::CreateKey | CommandKind::DeleteKey => None,
+            _ => Some(self.name),
+        }
+    }
+
+    /// What SET_VALUE set; for VALUE_DELETED, what was there before.
+    #[must_use]
+    pub fn value(&self) -> Option<ValueRef<'a>> {
+        self.value
+    }
+
+    /// What SET_VALUE replaced or DELETE_VALUE removed, at that moment, inside the same batch too.
+    #[must_use]
+    pub fn previous(&self) -> Option<ValueRef<'a>> {
+        self.previous
+    }
+
+    /// Whether the command changed anything.
+    #[must_use]
+    pub fn changed(&self) -> bool {
+        self.changed
+    }
+
+    /// The registry's own two steps: VALUE_DELETED with the old data where there was some, then the command itself
+    /// (specification, section 3).
+    pub(crate) fn commands(self) -> impl Iterator<Item = Change<'a>> {
+        let deleted = self.previous.map(|previous| Change {
+            kind: CommandKind::ValueDeleted,
+            value: Some(previous),
+            previous: None,
+            ..self
+        });
+        let command = Change {
+            previous: None,
+            ..self
+        };
+        deleted.into_iter().chain([command])
+    }
+}
+
+impl fmt::Display for Change<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {:?}", self.kind.name(), self.key)?;
+        if let Some(name) = self.name() {
+            write!(f, " {name:?}")?;
+        }
+        if let Some(value) = self.value {
+            write!(f, " = {value}")?;
+        }
+        if let Some(previous) = self.previous {
+            write!(f, " (was {previous})")?;
+        }
+        if !self.changed {
+            f.write_str(" (no change)")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Change<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Change({self})")
+    }
+}
+
+/// A record under construction, and when it is finished.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    payload: Vec<u8>,
+    head: Counters,
+    /// Where the last run begins, and how many changes it has.
+    last_run: Option<LastRun>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Counters {
+    runs: u32,
+    changes: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct LastRun {
+    key: Box<str>,
+    changes_at: usize,
+    changes: u32,
+}
+
+impl Record {
+    pub(crate) fn new() -> Record {
+        Record {
+            payload: vec![0; RECORD_HEAD_BYTES],
+            head: Counters::default(),
+            last_run: None,
+        }
+    }
+
+    pub(crate) fn push_key(&mut self, kind: CommandKind, key: &str, changed: bool) {
+        self.push(Change {
+            kind,
+            key,
+            name: "",
+            value: None,
+            previous: None,
+            changed,
+        });
+    }
+
+    pub(crate) fn push_set_value(
+        &mut self,
+        key: &str,
+        name: &str,
+        value: ValueRef<'_>,
+        previous: Option<ValueRef<'_>>,
+    ) {
+        self.push(Change {
+            kind: CommandKind::SetValue,
+            key,
+            name,
+            value: Some(value),
+            previous,
+            changed: previous != Some(value),
+        });
+    }
+
+    pub(crate) fn push_delete_value(
+        &mut self,
+        key: &str,
+        name: &str,
+        previous: Option<ValueRef<'_>>,
+    ) {
+        self.push(Change {
+            kind: CommandKind::DeleteValue,
+            key,
+            name,
+            value: None,
+            previous,
+            changed: previous.is_some(),
+        });
+    }
+
+    fn push(&mut self, change: Change<'_>) {
+        if self
+            .last_run
+            .as_ref()
+            .is_none_or(|run| *run.key != *change.key)
+        {
+            let head = RunHead {
+                key: change.key,
+                changes: 0,
+                bytes: 0,
+            };
+            encode(&head, &mut self.payload);
+            self.head.runs += 1;
+            self.last_run = Some(LastRun {
+                key: change.key.into(),
+                changes_at: self.payload.len(),
+                changes: 0,
+            });
+        }
+        let encoded = EncodedChange {
+            command: change.kind as u8,
+            changed: change.changed,
+            name: change.name,
+            value: change.value.map(EncodedValue::from),
+            previous: change.previous.map(EncodedValue::from),
+        };
+        encode(&encoded, &mut self.payload);
+        self.head.changes += 1;
+        self.write_counters();
+    }
+
+    /// Brings the counters in the record's head and in the last run's head up to date.
+    fn write_counters(&mut self) {
+        self.payload[..4].copy_from_slice(&self.head.runs.to_le_bytes());
+        self.payload[4..8].copy_from_slice(&self.head.changes.to_le_bytes());
+        if let Some(run) = &mut self.last_run {
+            run.changes += 1;
+            // Checked against MAX_RECORD_BYTES by `evaluate`, after each command.
+            let bytes = (self.payload.len() - run.changes_at) as u32;
+            let counters = &mut self.payload[run.changes_at - RUN_COUNTERS_BYTES..run.changes_at];
+            counters[..4].copy_from_slice(&run.changes.to_le_bytes());
+            counters[4..].copy_from_slice(&bytes.to_le_bytes());
+        }
+    }
+
+    /// The encoded record, as it stands in the journal.
+    #[must_use]
+    pub fn payload(&self) -> &[u8] {
+        &self.payload
+    }
+
+    /// The record, to walk.
+    #[must_use]
+    pub fn view(&self) -> RecordView<'_> {
+        RecordView {
+            payload: &self.payload,
+        }
+    }
+}
+
+impl<'a> From<ValueRef<'a>> for EncodedValue<'a> {
+    fn from(value: ValueRef<'a>) -> EncodedValue<'a> {
+        EncodedValue {
+            value_type: value.value_type.0,
+            data: value.data,
+        }
+    }
+}
+
+impl<'a> From<EncodedValue<'a>> for ValueRef<'a> {
+    fn from(value: EncodedValue<'a>) -> ValueRef<'a> {
+        ValueRef {
+            value_type: super::ValueType(value.value_type),
+            data: value.data,
+        }
+    }
+}
+
+fn encode<T: Encode>(value: &T, payload: &mut Vec<u8>) {
+    // Encoding strings, bytes and integers into memory has no way to fail.
+    bincode::encode_into_std_write(value, payload, ENCODING)
+        .expect("encoding into memory cannot fail");
+}
+
+fn decode<'a, T: BorrowDecode<'a, ()>>(bytes: &mut &'a [u8]) -> Option<T> {
+    let (value, length) = bincode::borrow_decode_from_slice(bytes, ENCODING).ok()?;
+    *bytes = bytes.get(length..)?;
+    Some(value)
+}
+
+fn decode_change<'a>(key: &'a str, bytes: &mut &'a [u8]) -> Option<Change<'a>> {
+    let encoded: EncodedChange<'a> = decode(bytes)?;
+    Some(Change {
+        kind: CommandKind::from_recorded(encoded.command)?,
+        key,
+        name: encoded.name,
+        value: encoded.value.map(ValueRef::from),
+        previous: encoded.previous.map(ValueRef::from),
+        changed: encoded.changed,
+    })
+}
+
+/// A record whose structure has been verified. Walking it cannot fail and does not allocate.
+#[derive(Debug, Clone, Copy)]
+pub struct RecordView<'a> {
+    payload: &'a [u8],
+}
+
+impl<'a> RecordView<'a> {
+    /// Verifies the structure of an encoded record, from the first byte to the last.
+    ///
+    /// # Errors
+    /// The first place that is not as `docs/format.md` has it.
+    pub fn verify(payload: &'a [u8]) -> Result<RecordView<'a>, MalformedRecord> {
+        let mut rest = payload;
+        let malformed = |rest: &[u8], expected| MalformedRecord {
+            offset: payload.len() - rest.len(),
+            expected,
+        };
+        let head: RecordHead =
+            decode(&mut rest).ok_or_else(|| malformed(rest, "a record's head"))?;
+        let mut changes: u64 = 0;
+        for _ in 0..head.runs {
+            let run: RunHead<'a> =
+                decode(&mut rest).ok_or_else(|| malformed(rest, "a run's head"))?;
+            let end = (rest.len() as u64).checked_sub(run.bytes.into());
+            let Some(end) = end.filter(|_| run.changes > 0) else {
+                return Err(malformed(
+                    rest,
+                    "a run of at least one change within the payload",
+                ));
+            };
+            for _ in 0..run.changes {
+                let before = rest;
+                match decode_change(run.key, &mut rest) {
+                    Some(change) if is_consistent(&change) && rest.len() as u64 >= end => {}
+                    _ => return Err(malformed(before, "a change")),
+                }
+            }
+            if rest.len() as u64 != end {
+                return Err(malformed(rest, "the end of the run"));
+            }
+            changes += u64::from(run.changes);
+        }
+        if !rest.is_empty() {
+            return Err(malformed(rest, "the end of the record"));
+        }
+        if changes != u64::from(head.changes) {
+            return Err(malformed(payload, "as many changes as the runs have"));
+        }
+        Ok(RecordView { payload })
+    }
+
+    /// A payload that [`RecordView::verify`] has accepted before.
+    pub(crate) fn verified(payload: &'a [u8]) -> RecordView<'a> {
+        RecordView { payload }
+    }
+
+    /// The number of changes in the record.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        decode::<RecordHead>(&mut { self.payload }).map_or(0, |head| head.changes as usize)
+    }
+
+    /// Whether the record has no change; no committed record is empty.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The changes, in command order.
+    pub fn changes(&self) -> impl Iterator<Item = Change<'a>> + use<'a> {
+        self.runs().flat_map(|run| run.changes())
+    }
+
+    pub(crate) fn runs(&self) -> Runs<'a> {
+        Runs {
+            rest: self.payload.get(RECORD_HEAD_BYTES..).unwrap_or_default(),
+        }
+    }
+}
+
+/// What only certain commands carry, they carry; and a DELETE_VALUE changed something if there was something.
+fn is_consistent(change: &Change<'_>) -> bool {
+    let carried = (change.value.is_some(), change.previous.is_some());
+    match change.kind {
+        CommandKind::SetValue => change.value.is_some(),
+        CommandKind::DeleteValue => change.value.is_none() && change.changed == carried.1,
+        _ => carried == (false, false) && change.name.is_empty(),
+    }
+}
+
+/// The runs of a verified record.
+#[derive(Debug, Clone)]
+pub(crate) struct Runs<'a> {
+    rest: &'a [u8],
+}
+
+/// Consecutive changes of one key.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Run<'a> {
+    pub(crate) key: &'a str,
+    encoded: &'a [u8],
+}
+
+impl<'a> Iterator for Runs<'a> {
+    type Item = Run<'a>;
+
+    fn next(&mut self) -> Option<Run<'a>> {
+        let head: RunHead<'a> = decode(&mut self.rest)?;
+        let (encoded, rest) = self.rest.split_at_checked(head.bytes as usize)?;
+        self.rest = rest;
+        Some(Run {
+            key: head.key,
+            encoded,
+        })
+    }
+}
+
+impl<'a> Run<'a> {
+    pub(crate) fn changes(self) -> Changes<'a> {
+        Changes {
+            key: self.key,
+            rest: self.encoded,
+        }
+    }
+}
+
+/// The changes of one run.
+#[derive(Debug, Clone)]
+pub(crate) struct Changes<'a> {
+    key: &'a str,
+    rest: &'a [u8],
+}
+
+impl<'a> Iterator for Changes<'a> {
+    type Item = Change<'a>;
+
+    fn next(&mut self) -> Option<Change<'a>> {
+        decode_change(self.key, &mut self.rest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Value;
+
+    fn sample() -> Record {
+        let (old, new) = (Value::dword(1), Value::sz("x"));
+        let mut record = Record::new();
+        record.push_key(CommandKind::CreateKey, "A\\B", true);
+        record.push_set_value("A\\B", "v", new.as_ref(), Some(old.as_ref()));
+        record.push_delete_value("A", "", None);
+        record.push_key(CommandKind::DeleteKey, "A\\B", true);
+        record
+    }
+
+    #[test]
+    fn a_run_holds_consecutive_changes_of_one_key_and_is_never_merged_with_a_later_one() {
+        let record = sample();
+        let view = record.view();
+        let runs: Vec<_> = view
+            .runs()
+            .map(|run| (run.key, run.changes().count()))
+            .collect();
+        assert_eq!(runs, [("A\\B", 2), ("A", 1), ("A\\B", 1)]);
+        assert_eq!(view.len(), 4);
+        let kinds: Vec<_> = view.changes().map(|change| change.kind() as u8).collect();
+        assert_eq!(kinds, [2, 1, 4, 3]);
+    }
+
+    /// The layout of `docs/format.md`, written by hand.
+    #[test]
+    fn a_record_has_the_documented_bytes() {
+        let value = Value::dword(7);
+        let mut record = Record::new();
+        record.push_set_value("K", "n", value.as_ref(), None);
+        let expected = [
+            &[1, 0, 0, 0, 1, 0, 0, 0][..],         // one run, one change
+            &[1, 0, 0, 0, 0, 0, 0, 0, b'K'],       // the run's key
+            &[1, 0, 0, 0, 29, 0, 0, 0],            // its changes and their bytes
+            &[1, 1],                               // SET_VALUE, changed
+            &[1, 0, 0, 0, 0, 0, 0, 0, b'n'],       // the value's name
+            &[1, 4, 0, 0, 0],                      // a value, DWORD
+            &[4, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0], // its data
+            &[0],                                  // nothing before
+        ]
+        .concat();
+        assert_eq!(record.payload(), expected);
+    }
+
+    #[test]
+    fn every_cut_and_every_flipped_byte_is_refused_or_walks_without_failing() {
+        let payload = sample().payload().to_vec();
+        for cut in 0..payload.len() {
+            assert!(RecordView::verify(&payload[..cut]).is_err(), "cut at {cut}");
+        }
+        for offset in 0..payload.len() {
+            for bit in 0..8 {
+                let mut flipped = payload.clone();
+                flipped[offset] ^= 1 << bit;
+                if let Ok(view) = RecordView::verify(&flipped) {
+                    assert_eq!(view.changes().count(), view.len());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_malformed_record_names_the_offset_and_what_should_stand_there() {
+        let mut payload = sample().payload().to_vec();
+        payload.push(0);
+        let error = RecordView::verify(&payload).unwrap_err();
+        assert_eq!(error.offset, payload.len() - 1);
+        assert_eq!(error.expected, "the end of the record");
+    }
+}

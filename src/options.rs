@@ -1,0 +1,140 @@
+//! How a store is opened.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::engine::Engine;
+use crate::env::{Env, OsEnv};
+use crate::epoch::Epoch;
+use crate::error::Result;
+use crate::model::{Limits, MAX_RECORD_BYTES};
+use crate::store::Store;
+
+/// How far the opening of a store has come: bytes of the journal that have been replayed, of all that it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes replayed so far.
+    pub done_bytes: u64,
+    /// Bytes of all segments.
+    pub total_bytes: u64,
+}
+
+type Watcher = Arc<dyn Fn(Progress) + Send + Sync>;
+
+/// Options for opening a store. Start from [`Store::options`].
+#[derive(Clone)]
+pub struct Options {
+    pub(crate) env: Arc<dyn Env>,
+    pub(crate) create: bool,
+    pub(crate) epoch: Option<Epoch>,
+    pub(crate) limits: Limits,
+    pub(crate) segment_size_bytes: u64,
+    pub(crate) notification_limit_bytes: u64,
+    pub(crate) lock_timeout: Duration,
+    pub(crate) progress: Option<Watcher>,
+}
+
+impl Options {
+    pub(crate) fn new() -> Options {
+        Options {
+            env: Arc::new(OsEnv),
+            create: true,
+            epoch: None,
+            limits: Limits::default(),
+            segment_size_bytes: 16 << 20,
+            notification_limit_bytes: u64::MAX,
+            lock_timeout: Duration::ZERO,
+            progress: None,
+        }
+    }
+
+    /// Whether a missing or empty directory is made into a store (the default), or is an error.
+    #[must_use]
+    pub fn create(mut self, create: bool) -> Options {
+        self.create = create;
+        self
+    }
+
+    /// The epoch of a store that is created; random by default. For nodes that share one history.
+    #[must_use]
+    pub fn epoch(mut self, epoch: Epoch) -> Options {
+        self.epoch = Some(epoch);
+        self
+    }
+
+    /// Bytes of data in one value, at most; 1 MiB by default.
+    #[must_use]
+    pub fn value_limit_bytes(mut self, bytes: u64) -> Options {
+        self.limits.value_bytes = bytes;
+        self
+    }
+
+    /// Bytes of one encoded record, at most; 256 MiB by default, and never more than 1 GiB. A record holds the
+    /// old data too.
+    #[must_use]
+    pub fn record_limit_bytes(mut self, bytes: u64) -> Options {
+        self.limits.record_bytes = bytes.min(MAX_RECORD_BYTES);
+        self
+    }
+
+    /// Bytes of one segment of the journal; 16 MiB by default, at least 4 KiB. A larger record gets a segment of
+    /// its own.
+    #[must_use]
+    pub fn segment_size_bytes(mut self, bytes: u64) -> Options {
+        self.segment_size_bytes = bytes.max(4096);
+        self
+    }
+
+    /// Bytes of the journal in one notification, at most; no limit by default. A notification ends before the batch
+    /// that would go over it, never inside one, and holds at least one batch.
+    #[must_use]
+    pub fn notification_limit_bytes(mut self, bytes: u64) -> Options {
+        self.notification_limit_bytes = bytes;
+        self
+    }
+
+    /// How long to wait for a store that is in use; not at all by default.
+    #[must_use]
+    pub fn lock_timeout(mut self, timeout: Duration) -> Options {
+        self.lock_timeout = timeout;
+        self
+    }
+
+    /// Calls `watcher` from time to time while the journal is replayed.
+    #[must_use]
+    pub fn on_progress(mut self, watcher: impl Fn(Progress) + Send + Sync + 'static) -> Options {
+        self.progress = Some(Arc::new(watcher));
+        self
+    }
+
+    /// The environment that the store's files live in; the operating system's by default.
+    #[must_use]
+    pub fn env(mut self, env: Arc<dyn Env>) -> Options {
+        self.env = env;
+        self
+    }
+
+    /// Opens the store in this directory. Recovers it first where it was not closed: blocks until what it shows is
+    /// durable.
+    ///
+    /// # Errors
+    /// See [`Store::open`].
+    pub fn open(self, path: impl AsRef<Path>) -> Result<Store> {
+        Ok(Store::new(Engine::open(&self, path.as_ref())?))
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("create", &self.create)
+            .field("epoch", &self.epoch)
+            .field("limits", &self.limits)
+            .field("segment_size_bytes", &self.segment_size_bytes)
+            .field("notification_limit_bytes", &self.notification_limit_bytes)
+            .field("lock_timeout", &self.lock_timeout)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,238 @@
+//! The store: what a program opens, commits to and reads from.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::engine::{Commit, Engine};
+use crate::epoch::Epoch;
+use crate::error::{Error, Result};
+use crate::journal::TornTail;
+use crate::model::case_table::fold;
+use crate::model::{Batch, Entry, KeyPath, Record, Value};
+use crate::options::Options;
+use crate::port::{Port, PortInfo, names};
+use crate::view::{Filter, JournalView};
+
+/// An open store. Cloning gives another handle of it; the store closes when its last handle and its last port are
+/// dropped, or by [`close`](Store::close).
+///
+/// One process has a store open at a time. All methods can be called from any number of threads.
+#[derive(Clone)]
+pub struct Store {
+    engine: Arc<Engine>,
+}
+
+/// Figures of an open store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stat {
+    /// The epoch that commits are made under.
+    pub epoch: Epoch,
+    /// The oldest record in the journal.
+    pub first_sequence: u64,
+    /// The newest record; 0 if nothing was committed yet.
+    pub durable_sequence: u64,
+    /// Records that were replayed when the store was opened.
+    pub replayed: u64,
+    /// Files of the journal, and their bytes.
+    pub segments: u64,
+    /// Bytes of the journal's files, the zeroes ahead of need included.
+    pub journal_bytes: u64,
+    /// Keys; the root is not counted.
+    pub keys: u64,
+    /// Values.
+    pub values: u64,
+    /// Ports.
+    pub ports: u64,
+}
+
+impl Store {
+    /// Opens the store in this directory, or makes one there if the directory is missing or empty.
+    ///
+    /// Recovers the store first where it was not closed: what was acknowledged is there, what was not is there as a
+    /// whole batch or not at all. Blocks until what it shows is durable.
+    ///
+    /// # Errors
+    /// * [`InUse`](Error::InUse): another process, or another handle of this one, has it open.
+    /// * [`ForeignDirectory`](Error::ForeignDirectory): something else is in the directory.
+    /// * [`UnsupportedVersion`](Error::UnsupportedVersion), [`CaseTable`](Error::CaseTable): another version made it.
+    /// * [`Damaged`](Error::Damaged): an acknowledged record is missing or changed; nothing is touched then.
+    /// * [`Io`](Error::Io): the system's errors.
+    pub fn open(path: impl AsRef<Path>) -> Result<Store> {
+        Store::options().open(path)
+    }
+
+    /// Options for opening a store.
+    #[must_use]
+    pub fn options() -> Options {
+        Options::new()
+    }
+
+    pub(crate) fn new(engine: Arc<Engine>) -> Store {
+        Store { engine }
+    }
+
+    /// Commits the batch: all of it, or nothing. When this returns, the batch survives any crash, reads show it, and
+    /// ports will. An empty batch commits nothing.
+    ///
+    /// Batches of several threads are made durable together. Waits for the disk.
+    ///
+    /// # Errors
+    /// * [`Batch`](Error::Batch): the first command that failed, with its index.
+    /// * [`Preallocation`](Error::Preallocation): no room; the store goes on.
+    /// * [`Poisoned`](Error::Poisoned): a write failed, now or before; open the store anew.
+    /// * [`Closed`](Error::Closed).
+    pub fn commit(&self, batch: Batch) -> Result<Commit> {
+        self.engine.commit(batch)
+    }
+
+    /// What the batch would do now, without doing it.
+    ///
+    /// # Errors
+    /// Those of [`commit`](Store::commit) that do not come from the disk.
+    pub fn dry_run(&self, batch: &Batch) -> Result<Record> {
+        self.engine.evaluate(batch)
+    }
+
+    /// The value of this name, ignoring case; `""` is the key's default value. Does not wait for the disk, and
+    /// copies no data.
+    ///
+    /// # Errors
+    /// [`Closed`](Error::Closed), and [`Poisoned`](Error::Poisoned) if a panic has left the state in doubt.
+    pub fn get(&self, key: &KeyPath, name: &str) -> Result<Option<Value>> {
+        Ok(match self.entry(key, name)? {
+            Some(Entry::Value { value, .. }) => Some(value),
+            _ => None,
+        })
+    }
+
+    /// The value of this name with its key and name as they are stored.
+    ///
+    /// # Errors
+    /// Those of [`get`](Store::get).
+    pub fn entry(&self, key: &KeyPath, name: &str) -> Result<Option<Entry>> {
+        let name = fold(name);
+        self.engine
+            .read(|visible| visible.state.entry(key.folded(), &name))
+    }
+
+    /// What is right below the key: its values, then its keys, each by folded name. All from one moment.
+    ///
+    /// # Errors
+    /// [`KeyNotFound`](Error::KeyNotFound), and those of [`get`](Store::get).
+    pub fn list(&self, key: &KeyPath) -> Result<Vec<Entry>> {
+        self.walk(key, false)
+    }
+
+    /// All that is below the key, depth first: a key's values, then its keys, each followed by what is below it. All
+    /// from one moment.
+    ///
+    /// # Errors
+    /// Those of [`list`](Store::list).
+    pub fn list_recursive(&self, key: &KeyPath) -> Result<Vec<Entry>> {
+        self.walk(key, true)
+    }
+
+    fn walk(&self, key: &KeyPath, recursive: bool) -> Result<Vec<Entry>> {
+        let entries = self
+            .engine
+            .read(|visible| visible.state.walk(key.folded(), recursive))?;
+        entries.ok_or_else(|| Error::KeyNotFound {
+            key: key.as_str().to_owned(),
+        })
+    }
+
+    /// Opens the port of this name, or creates it at the present: it will show the batches that are committed after
+    /// this. The port is this handle's alone as long as it lives. A new port is durable when this returns.
+    ///
+    /// # Errors
+    /// * [`PortExists`](Error::PortExists): with another key.
+    /// * [`PortInUse`](Error::PortInUse): it is open.
+    /// * [`Name`](Error::Name): not a name for a port.
+    /// * [`EpochMismatch`](Error::EpochMismatch), [`Damaged`](Error::Damaged), [`Io`](Error::Io).
+    pub fn port(&self, name: &str, key: &KeyPath) -> Result<Port> {
+        Port::create_or_open(&self.engine, name, key)
+    }
+
+    /// Opens the port of this name.
+    ///
+    /// # Errors
+    /// [`PortNotFound`](Error::PortNotFound), and those of [`port`](Store::port).
+    pub fn open_port(&self, name: &str) -> Result<Port> {
+        Port::open(&self.engine, name)
+    }
+
+    /// Removes the port of this name with its cursor, durably.
+    ///
+    /// # Errors
+    /// Those of [`open_port`](Store::open_port).
+    pub fn remove_port(&self, name: &str) -> Result<()> {
+        Port::remove(&self.engine, name)
+    }
+
+    /// All ports, by name.
+    ///
+    /// # Errors
+    /// A port's file that is damaged, and those of [`get`](Store::get).
+    pub fn ports(&self) -> Result<Vec<PortInfo>> {
+        Port::list(&self.engine)
+    }
+
+    /// The records of these sequence numbers, as far as the journal has them: batches and plain writes.
+    ///
+    /// # Errors
+    /// [`Damaged`](Error::Damaged), and those of [`get`](Store::get).
+    pub fn log(&self, sequences: RangeInclusive<u64>) -> Result<JournalView> {
+        let visible = self.engine.read(|visible| visible.position)?;
+        let journal = &self.engine.journal;
+        let last = visible.sequence.min(*sequences.end());
+        let first = (*sequences.start()).max(journal.first_sequence());
+        let mut position = journal.position_after((first - 1).min(visible.sequence))?;
+        JournalView::read(journal, &mut position, last, Filter::Everything, u64::MAX)
+    }
+
+    /// Figures of the store.
+    ///
+    /// # Errors
+    /// Those of [`get`](Store::get), and the system's.
+    pub fn stat(&self) -> Result<Stat> {
+        let engine = &self.engine;
+        let (segments, journal_bytes) = engine.journal.size()?;
+        let ports = names(engine)?.len() as u64;
+        engine.read(|visible| Stat {
+            epoch: engine.epoch(),
+            first_sequence: engine.journal.first_sequence(),
+            durable_sequence: visible.position.sequence,
+            replayed: engine.opened.replayed,
+            segments,
+            journal_bytes,
+            keys: visible.state.key_count(),
+            values: visible.state.value_count(),
+            ports,
+        })
+    }
+
+    /// What was cut from the end of the journal when the store was opened: commits that were never acknowledged.
+    #[must_use]
+    pub fn torn_tail(&self) -> Option<&TornTail> {
+        self.engine.opened.torn_tail.as_ref()
+    }
+
+    /// Closes the store for all its handles and ports: waits for a commit that is under way, marks the journal as
+    /// whole, and lets another process open it. Gets that wait end with [`Closed`](Error::Closed). Dropping the last
+    /// handle does the same, but can't tell of an error.
+    ///
+    /// # Errors
+    /// The mark could not be made durable; nothing is lost, and the next opening recovers.
+    pub fn close(&self) -> Result<()> {
+        self.engine.close()
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Store({})", self.engine.path().display())
+    }
+}

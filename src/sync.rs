@@ -1,0 +1,21 @@
+//! Locks and atomics: those of the standard library, or loom's when a model is checked (`--cfg loom`).
+//!
+//! Panics never leave a lock useless: what a lock guards here is repaired or poisoned by a drop guard of its own,
+//! so that a lock taken after a panic is just a lock.
+
+#[cfg(loom)]
+pub(crate) use loom::sync::{Arc, Condvar, Mutex, MutexGuard};
+#[cfg(not(loom))]
+pub(crate) use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+
+use std::sync::PoisonError;
+
+/// Locks, whether or not a thread has panicked with the lock before.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Waits on the condition, giving the lock back meanwhile.
+pub(crate) fn wait<'a, T>(condvar: &Condvar, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
+    condvar.wait(guard).unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,257 @@
+//! Views of the journal: batches and changes, borrowed from the mapped segments.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::env::Map;
+use crate::error::{Error, Result};
+use crate::journal::{FRAME_HEADER_BYTES, Frame, FrameKind, Journal, Position, Visited};
+use crate::model::{Change, CommandKind, RecordView, Relation, relation};
+
+/// Which records of the journal a view shows, and what of them.
+#[derive(Debug, Clone)]
+pub(crate) enum Filter {
+    /// Every record, plain writes too.
+    Everything,
+    /// What a port on this folded path shows (specification, section 3): the batches' commands at or below it, and
+    /// the deletions of a key above it.
+    Port(Arc<str>),
+}
+
+impl Filter {
+    fn shows_record(&self, frame: &Frame<'_>) -> bool {
+        match self {
+            Filter::Everything => true,
+            Filter::Port(key) if frame.meta.kind == FrameKind::Batch => {
+                let record = RecordView::verified(frame.payload);
+                record.runs().any(|run| match relation(run.key, key) {
+                    Relation::AtOrBelow => true,
+                    Relation::Above => run.changes().any(|change| is_deletion(&change)),
+                    Relation::Apart => false,
+                })
+            }
+            Filter::Port(_) => false,
+        }
+    }
+
+    fn relation(&self, path: &str) -> Relation {
+        match self {
+            Filter::Everything => Relation::AtOrBelow,
+            Filter::Port(key) => relation(path, key),
+        }
+    }
+}
+
+fn is_deletion(change: &Change<'_>) -> bool {
+    change.kind() == CommandKind::DeleteKey
+}
+
+/// Frames that stand one behind the other in a mapped segment, all of which are shown.
+#[derive(Debug, Clone)]
+struct Span {
+    map: Arc<Map>,
+    start: usize,
+    end: usize,
+}
+
+impl Span {
+    fn bytes(&self) -> &[u8] {
+        // Stable since the span was made, so that this cannot be None.
+        self.map.get(self.start..self.end).unwrap_or_default()
+    }
+}
+
+/// A part of the journal, verified and mapped: whole batches in commit order.
+///
+/// Nothing is copied: texts and data are borrowed from the memory map of the journal's files. The view stays valid
+/// as long as it lives, after later gets and after the port or the store were closed. Walking it cannot fail, does
+/// not wait, and does not allocate.
+#[derive(Clone)]
+pub struct JournalView {
+    spans: Vec<Span>,
+    filter: Filter,
+    batches: usize,
+}
+
+impl JournalView {
+    /// Reads the journal behind `position` up to `last`, and moves the position behind what was read. Stops before
+    /// a batch that would make the view larger than `limit_bytes`, unless it is the first.
+    pub(crate) fn read(
+        journal: &Journal,
+        position: &mut Position,
+        last: u64,
+        filter: Filter,
+        limit_bytes: u64,
+    ) -> Result<JournalView> {
+        let mut view = JournalView {
+            spans: Vec::new(),
+            filter,
+            batches: 0,
+        };
+        let mut bytes: u64 = 0;
+        journal.scan(position, last, &mut |visited| {
+            let frame = &visited.frame;
+            RecordView::verify(frame.payload).map_err(|malformed| {
+                let at = visited.offset + FRAME_HEADER_BYTES + malformed.offset;
+                Error::damaged(visited.path, at as u64, malformed.expected, "other bytes")
+            })?;
+            if !view.filter.shows_record(frame) {
+                return Ok(true);
+            }
+            bytes = bytes.saturating_add(frame.bytes() as u64);
+            if bytes > limit_bytes && view.batches > 0 {
+                return Ok(false);
+            }
+            view.push(visited);
+            Ok(true)
+        })?;
+        Ok(view)
+    }
+
+    fn push(&mut self, visited: &Visited<'_>) {
+        let (start, end) = (visited.offset, visited.offset + visited.frame.bytes());
+        self.batches += 1;
+        match self.spans.last_mut() {
+            Some(span) if Arc::ptr_eq(&span.map, visited.map) && span.end == start => {
+                span.end = end;
+            }
+            _ => self.spans.push(Span {
+                map: Arc::clone(visited.map),
+                start,
+                end,
+            }),
+        }
+    }
+
+    /// The batches, in commit order.
+    #[must_use]
+    pub fn batches(&self) -> Batches<'_> {
+        Batches {
+            filter: &self.filter,
+            spans: self.spans.iter(),
+            rest: &[],
+        }
+    }
+
+    /// The number of batches.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.batches
+    }
+
+    /// Whether there is no batch in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.batches == 0
+    }
+
+    /// The addresses in memory of the view's first and last byte, to show that it is mapped and not copied. None if
+    /// it is empty.
+    #[must_use]
+    pub fn addresses(&self) -> Option<(usize, usize)> {
+        let (first, last) = (self.spans.first()?, self.spans.last()?);
+        Some((
+            first.map.address() + first.start,
+            last.map.address() + last.end - 1,
+        ))
+    }
+}
+
+impl fmt::Debug for JournalView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.batches()).finish()
+    }
+}
+
+impl<'a> IntoIterator for &'a JournalView {
+    type Item = BatchView<'a>;
+    type IntoIter = Batches<'a>;
+
+    fn into_iter(self) -> Batches<'a> {
+        self.batches()
+    }
+}
+
+/// Walks the batches of a [`JournalView`].
+#[derive(Debug, Clone)]
+pub struct Batches<'a> {
+    filter: &'a Filter,
+    spans: std::slice::Iter<'a, Span>,
+    rest: &'a [u8],
+}
+
+impl<'a> Iterator for Batches<'a> {
+    type Item = BatchView<'a>;
+
+    fn next(&mut self) -> Option<BatchView<'a>> {
+        if self.rest.is_empty() {
+            self.rest = self.spans.next()?.bytes();
+        }
+        let frame = Frame::verified(self.rest)?;
+        self.rest = self.rest.get(frame.bytes()..)?;
+        Some(BatchView {
+            frame,
+            filter: self.filter,
+        })
+    }
+}
+
+/// One committed batch, as far as the view shows it.
+#[derive(Clone, Copy)]
+pub struct BatchView<'a> {
+    frame: Frame<'a>,
+    filter: &'a Filter,
+}
+
+impl<'a> BatchView<'a> {
+    /// The sequence number of its commit.
+    #[must_use]
+    pub fn sequence(&self) -> u64 {
+        self.frame.meta.sequence
+    }
+
+    /// The time of its commit in microseconds since 1970, by the clock of the machine that committed it.
+    #[must_use]
+    pub fn time(&self) -> i64 {
+        self.frame.meta.time
+    }
+
+    /// The id that the caller gave it; zeroes if none was given.
+    #[must_use]
+    pub fn request_id(&self) -> [u8; 16] {
+        self.frame.meta.request_id
+    }
+
+    /// Whether it is a plain write, which only the log shows.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        self.frame.meta.kind == FrameKind::Plain
+    }
+
+    /// The changes, in command order: each with the new and the previous value.
+    pub fn changes(&self) -> impl Iterator<Item = Change<'a>> + use<'a> {
+        let filter = self.filter;
+        let runs = RecordView::verified(self.frame.payload).runs();
+        runs.flat_map(move |run| {
+            let relation = filter.relation(run.key);
+            let changes = (relation != Relation::Apart).then(|| run.changes());
+            changes
+                .into_iter()
+                .flatten()
+                .filter(move |change| relation == Relation::AtOrBelow || is_deletion(change))
+        })
+    }
+
+    /// The registry's own stream: VALUE_DELETED with the old data before each SET_VALUE and DELETE_VALUE whose
+    /// value had data at that moment (specification, section 3).
+    pub fn commands(&self) -> impl Iterator<Item = Change<'a>> + use<'a> {
+        self.changes().flat_map(Change::commands)
+    }
+}
+
+impl fmt::Debug for BatchView<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ", self.sequence())?;
+        f.debug_list().entries(self.changes()).finish()
+    }
+}
