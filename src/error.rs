@@ -154,9 +154,7 @@ pub enum Error {
         found: crate::Epoch,
     },
     /// The notification was got before the port was rewound; what it holds comes again.
-    #[error(
-        "the port {name:?} was rewound after this notification: acknowledge what comes again instead"
-    )]
+    #[error("the port {name:?} was rewound after this notification: acknowledge what comes again instead")]
     AcknowledgementRefused {
         /// The port's name.
         name: String,
@@ -170,9 +168,9 @@ impl Error {
         match self {
             Error::Name(error) => name_word(error),
             Error::Batch(error) => command_word(&error.source),
-            Error::KeyNotFound { .. }
-            | Error::StoreNotFound { .. }
-            | Error::PortNotFound { .. } => "not_found",
+            Error::KeyNotFound { .. } | Error::StoreNotFound { .. } | Error::PortNotFound { .. } => {
+                "not_found"
+            }
             Error::ForeignDirectory { .. } => "foreign_directory",
             Error::InUse { .. } => "in_use",
             Error::UnsupportedVersion { .. } => "unsupported_version",

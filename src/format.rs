@@ -76,24 +76,13 @@ pub(crate) fn check_preamble(bytes: &[u8], magic: Magic, file: &Path) -> Result<
 }
 
 /// Checks that `bytes` have the checksum that the file holds for them.
-pub(crate) fn check_checksum(
-    bytes: &[u8],
-    stored: u32,
-    file: &Path,
-    offset: u64,
-    what: &str,
-) -> Result<()> {
+pub(crate) fn check_checksum(bytes: &[u8], stored: u32, file: &Path, offset: u64, what: &str) -> Result<()> {
     let computed = crc32fast::hash(bytes);
     if computed == stored {
         return Ok(());
     }
     let expected = format!("{what} {computed:#010x}");
-    Err(Error::damaged(
-        file,
-        offset,
-        expected,
-        format!("{stored:#010x}"),
-    ))
+    Err(Error::damaged(file, offset, expected, format!("{stored:#010x}")))
 }
 
 /// Reads a whole file of at most `maximum` bytes.
@@ -101,12 +90,7 @@ pub(crate) fn read_whole(file: &dyn File, path: &Path, maximum: u64) -> Result<V
     let length = file.length().context("read the length of", path)?;
     if length > maximum {
         let expected = format!("at most {maximum} bytes");
-        return Err(Error::damaged(
-            path,
-            maximum,
-            expected,
-            format!("{length} bytes"),
-        ));
+        return Err(Error::damaged(path, maximum, expected, format!("{length} bytes")));
     }
     let mut bytes = vec![0; length as usize];
     file.read_at(&mut bytes, 0).context("read", path)?;
@@ -126,10 +110,7 @@ mod tests {
 
         let mut newer = bytes;
         put(&mut newer, VERSION, 2u32.to_le_bytes());
-        assert!(matches!(
-            check(&newer),
-            Err(Error::Damaged { offset: 8, .. })
-        ));
+        assert!(matches!(check(&newer), Err(Error::Damaged { offset: 8, .. })));
         let checksum = crc32fast::hash(&newer[..VERSION_CHECKSUM]);
         put(&mut newer, VERSION_CHECKSUM, checksum.to_le_bytes());
         assert!(matches!(
@@ -145,9 +126,6 @@ mod tests {
             Err(Error::Damaged { offset: 0, .. })
         ));
         bytes[0] ^= 1;
-        assert!(matches!(
-            check(&bytes),
-            Err(Error::Damaged { offset: 0, .. })
-        ));
+        assert!(matches!(check(&bytes), Err(Error::Damaged { offset: 0, .. })));
     }
 }

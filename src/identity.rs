@@ -50,9 +50,7 @@ impl Identity {
 
     /// The epoch that this sequence number was committed under.
     pub(crate) fn epoch_of(&self, sequence: u64) -> Epoch {
-        let later = self
-            .lineage
-            .partition_point(|(_, first)| *first <= sequence);
+        let later = self.lineage.partition_point(|(_, first)| *first <= sequence);
         self.lineage[later.saturating_sub(1)].0
     }
 
@@ -118,11 +116,7 @@ impl Identity {
         let (entries, rest) = bytes[LINEAGE..checksum_at].as_chunks::<ENTRY_BYTES>();
         let count = get_u32(bytes, LINEAGE_COUNT);
         if !rest.is_empty() || entries.len() as u64 != u64::from(count) {
-            return damaged(
-                LINEAGE_COUNT,
-                "the length of the lineage",
-                count.to_string(),
-            );
+            return damaged(LINEAGE_COUNT, "the length of the lineage", count.to_string());
         }
         let lineage = entries
             .iter()
@@ -149,10 +143,7 @@ mod tests {
     #[test]
     fn an_identity_is_read_as_it_was_written_and_no_flipped_bit_is_accepted() {
         let bytes = sample().encode();
-        assert_eq!(
-            Identity::decode(&bytes, Path::new("store")).unwrap(),
-            sample()
-        );
+        assert_eq!(Identity::decode(&bytes, Path::new("store")).unwrap(), sample());
         for offset in 0..bytes.len() {
             let mut flipped = bytes.clone();
             flipped[offset] ^= 4;
@@ -172,10 +163,7 @@ mod tests {
         let checksum = crc32fast::hash(&bytes[..end]);
         put(&mut bytes, end, checksum.to_le_bytes());
         let error = Identity::decode(&bytes, Path::new("store")).unwrap_err();
-        assert!(
-            matches!(error, Error::CaseTable { found: 99, .. }),
-            "{error}"
-        );
+        assert!(matches!(error, Error::CaseTable { found: 99, .. }), "{error}");
     }
 
     #[test]

@@ -158,10 +158,7 @@ mod tests {
         let layout = Layout::new(Path::new("s"));
         for first in [1, 42, u64::MAX] {
             let path = layout.segment(first);
-            assert_eq!(
-                Layout::parse_segment(path.file_name().unwrap()),
-                Some(first)
-            );
+            assert_eq!(Layout::parse_segment(path.file_name().unwrap()), Some(first));
         }
         for other in [
             "1.segment",

@@ -145,13 +145,8 @@ impl Port {
             let file = open_file(engine, &name)?;
             let mut position = engine.journal.position_after(file.cursor.sequence)?;
             let filter = Filter::Port(file.head.key.folded().into());
-            let pending = JournalView::read(
-                &engine.journal,
-                &mut position,
-                visible.sequence,
-                filter,
-                u64::MAX,
-            )?;
+            let pending =
+                JournalView::read(&engine.journal, &mut position, visible.sequence, filter, u64::MAX)?;
             ports.push(PortInfo {
                 name,
                 key: file.head.key,

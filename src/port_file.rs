@@ -70,12 +70,7 @@ pub(crate) struct PortFile {
 
 impl PortFile {
     /// Makes the file of a new port, durably.
-    pub(crate) fn create(
-        env: &dyn Env,
-        path: &Path,
-        head: &PortHead,
-        cursor: Cursor,
-    ) -> Result<()> {
+    pub(crate) fn create(env: &dyn Env, path: &Path, head: &PortHead, cursor: Cursor) -> Result<()> {
         let mut bytes = head.encode();
         bytes.resize(bytes.len().next_multiple_of(BLOCK_BYTES), 0);
         let slots_at = bytes.len();
@@ -127,8 +122,8 @@ impl PortFile {
     /// replaced meanwhile.
     pub(crate) fn lock(self) -> Result<Option<PortFile>> {
         let PortFile { file, path, .. } = self;
-        let is_ours = file.try_lock().context("lock", &path)?
-            && file.is_at(&path).context("look at", &path)?;
+        let is_ours =
+            file.try_lock().context("lock", &path)? && file.is_at(&path).context("look at", &path)?;
         // Read again: another owner may have moved the cursor before the lock was ours.
         is_ours.then(|| PortFile::read(file, &path)).transpose()
     }
@@ -166,9 +161,8 @@ impl PortHead {
     /// The head and its length.
     fn decode(bytes: &[u8], path: &Path) -> Result<(PortHead, usize)> {
         format::check_preamble(bytes, PORT_MAGIC, path)?;
-        let damaged = |offset: usize, expected: &str| {
-            Error::damaged(path, offset as u64, expected, "other bytes")
-        };
+        let damaged =
+            |offset: usize, expected: &str| Error::damaged(path, offset as u64, expected, "other bytes");
         if bytes.len() < TEXT {
             return Err(damaged(bytes.len(), "a port's head"));
         }
@@ -294,10 +288,7 @@ mod tests {
                 }
             }
             std::fs::write(&path, &after).unwrap();
-            assert_eq!(
-                PortFile::open(&OsEnv, &path).unwrap().cursor,
-                cursor(sequence)
-            );
+            assert_eq!(PortFile::open(&OsEnv, &path).unwrap().cursor, cursor(sequence));
         }
     }
 
@@ -318,10 +309,7 @@ mod tests {
         flipped[BLOCK_BYTES] ^= 1;
         std::fs::write(&path, flipped).unwrap();
         let error = PortFile::open(&OsEnv, &path).unwrap_err();
-        assert!(
-            matches!(error, Error::Damaged { offset: 4096, .. }),
-            "{error}"
-        );
+        assert!(matches!(error, Error::Damaged { offset: 4096, .. }), "{error}");
     }
 
     /// Crash story 13: a port made anew under the same name does not inherit the cursor of the old one.

@@ -10,7 +10,7 @@ use crate::epoch::Epoch;
 use crate::error::{Error, Result};
 use crate::journal::TornTail;
 use crate::model::case_table::fold;
-use crate::model::{Batch, Entry, KeyPath, Record, Value};
+use crate::model::{Batch, Entry, KeyPath, Record, Value, View};
 use crate::options::Options;
 use crate::port::{Port, PortInfo, names};
 use crate::view::{Filter, JournalView};
@@ -116,6 +116,15 @@ impl Store {
         let name = fold(name);
         self.engine
             .read(|visible| visible.state.entry(key.folded(), &name))
+    }
+
+    /// Whether the key exists.
+    ///
+    /// # Errors
+    /// Those of [`get`](Store::get).
+    pub fn contains(&self, key: &KeyPath) -> Result<bool> {
+        self.engine
+            .read(|visible| visible.state.key(key.folded()).is_some())
     }
 
     /// What is right below the key: its values, then its keys, each by folded name. All from one moment.

@@ -122,9 +122,7 @@ pub enum Problem {
         "expected `\"text\"`, `dword:`, `hex:`, `hex(N):` or `-` after `=`, found {0}; write the data in one of these forms"
     )]
     UnknownValue(String),
-    #[error(
-        "expected 1 to 8 hexadecimal digits after `dword:`, found {0}; write it as in `dword:0000001f`"
-    )]
+    #[error("expected 1 to 8 hexadecimal digits after `dword:`, found {0}; write it as in `dword:0000001f`")]
     Dword(String),
     #[error(
         "expected a type of 1 to 8 hexadecimal digits and `):` after `hex(`, found {0}; write it as in `hex(7):`"
@@ -339,10 +337,7 @@ impl<'a> Reader<'a> {
     fn section(&mut self) -> Result<Section, RegError> {
         let text = self.line_left().trim_end_matches(BLANKS);
         // A key's name may hold `]`, so that the last one closes it.
-        let Some(path) = text
-            .strip_prefix('[')
-            .and_then(|path| path.strip_suffix(']'))
-        else {
+        let Some(path) = text.strip_prefix('[').and_then(|path| path.strip_suffix(']')) else {
             return self.unexpected(text, Problem::UnclosedKey);
         };
         let (path, kind) = match path.strip_prefix('-') {
@@ -366,11 +361,7 @@ impl<'a> Reader<'a> {
             return self.unexpected(self.line_left(), Problem::MissingEquals);
         }
         self.skip_blanks();
-        let data = if self.eat("-") {
-            None
-        } else {
-            Some(self.data()?)
-        };
+        let data = if self.eat("-") { None } else { Some(self.data()?) };
         self.skip_blanks();
         if !self.only_comment_left() {
             let (began, found) = (line, excerpt(self.line_left()));
@@ -396,8 +387,7 @@ impl<'a> Reader<'a> {
     fn quoted(&mut self, stop: fn(char) -> bool) -> Result<Option<String>, RegError> {
         let mut text = String::new();
         loop {
-            let plain =
-                self.take_until(|character| matches!(character, '"' | '\\') || stop(character));
+            let plain = self.take_until(|character| matches!(character, '"' | '\\') || stop(character));
             self.line += line_feeds(plain.as_bytes());
             text.push_str(plain);
             if self.eat("\"") {
@@ -497,8 +487,7 @@ impl<'a> Reader<'a> {
 
     fn byte(&mut self) -> Result<u8, RegError> {
         let start = self.rest;
-        let digits =
-            self.take_until(|stop| matches!(stop, ',' | ' ' | '\t' | '\\' | ';' | '\r' | '\n'));
+        let digits = self.take_until(|stop| matches!(stop, ',' | ' ' | '\t' | '\\' | ';' | '\r' | '\n'));
         if digits.len() == 2
             && digits.chars().all(|digit| digit.is_ascii_hexdigit())
             && let Ok(byte) = u8::from_str_radix(digits, 16)

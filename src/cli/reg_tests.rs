@@ -91,11 +91,7 @@ fn every_form_is_read_with_its_line() {
             ]),
         ),
         section(14, r"HKEY_CURRENT_USER\Old", SectionKind::Delete),
-        section(
-            15,
-            r"HKEY_CURRENT_USER\New",
-            SectionKind::Create(Vec::new()),
-        ),
+        section(15, r"HKEY_CURRENT_USER\New", SectionKind::Create(Vec::new())),
     ];
     assert_eq!(read(SAMPLE.as_bytes()).unwrap(), expected);
 }
@@ -103,10 +99,7 @@ fn every_form_is_read_with_its_line() {
 #[test]
 fn every_encoding_gives_the_same_sections() {
     let expected = read(SAMPLE.as_bytes()).unwrap();
-    assert_eq!(
-        read(format!("\u{feff}{SAMPLE}").as_bytes()).unwrap(),
-        expected
-    );
+    assert_eq!(read(format!("\u{feff}{SAMPLE}").as_bytes()).unwrap(), expected);
     assert_eq!(read(&utf16(SAMPLE, u16::to_le_bytes)).unwrap(), expected);
     assert_eq!(read(&utf16(SAMPLE, u16::to_be_bytes)).unwrap(), expected);
 }
@@ -167,11 +160,7 @@ fn an_empty_path_is_refused() {
 
 #[test]
 fn an_entry_needs_a_section_that_is_not_a_deletion() {
-    refused(
-        format!("{VERSION_5}\n\n@=-"),
-        3,
-        Problem::EntryBeforeSection,
-    );
+    refused(format!("{VERSION_5}\n\n@=-"), 3, Problem::EntryBeforeSection);
     refused(under_key("[-K]\n\"a\"=-"), 4, Problem::EntryInDeletedKey);
 }
 
@@ -206,14 +195,8 @@ fn a_text_without_its_closing_quote_names_the_line_where_it_began() {
 
 #[test]
 fn a_name_needs_an_equals_sign() {
-    entry_refused(
-        "\"a\" dword:1",
-        Problem::MissingEquals("`dword:1`".to_owned()),
-    );
-    entry_refused(
-        "@\n=-",
-        Problem::MissingEquals("the end of the line".to_owned()),
-    );
+    entry_refused("\"a\" dword:1", Problem::MissingEquals("`dword:1`".to_owned()));
+    entry_refused("@\n=-", Problem::MissingEquals("the end of the line".to_owned()));
 }
 
 #[test]
@@ -344,10 +327,7 @@ fn only_a_comment_may_follow_a_value() {
         assert_eq!(entries(&under_key(&format!("@={value}\t; c"))).len(), 1);
         assert_eq!(entries(&under_key(&format!("@={value};c"))).len(), 1);
         let (began, found) = (3, "`x`".to_owned());
-        entry_refused(
-            &format!("@={value} x"),
-            Problem::AfterValue { began, found },
-        );
+        entry_refused(&format!("@={value} x"), Problem::AfterValue { began, found });
     }
 }
 
@@ -365,10 +345,7 @@ fn a_text_closed_by_the_next_entry_says_where_it_began() {
 fn an_unknown_line_is_shown_shortened_and_escaped() {
     let unknown = |found: &str| Problem::UnknownLine(found.to_owned());
     entry_refused("  nonsense", unknown("`nonsense`"));
-    entry_refused(
-        "a\u{1b}[2J\tb\\\u{202e}",
-        unknown(r"`a\u{1b}[2J\tb\\u{202e}`"),
-    );
+    entry_refused("a\u{1b}[2J\tb\\\u{202e}", unknown(r"`a\u{1b}[2J\tb\\u{202e}`"));
     entry_refused(&"é".repeat(40), unknown(&format!("`{}`", "é".repeat(40))));
     entry_refused(&"é".repeat(41), unknown(&format!("`{}…`", "é".repeat(39))));
     entry_refused("a\r", unknown(r"`a\r`"));
@@ -402,11 +379,7 @@ fn faults_of_utf16_name_their_line() {
 #[test]
 fn a_nul_character_names_its_line() {
     refused("REGEDIT4\n\n; \0", 3, Problem::NulCharacter);
-    refused(
-        utf16("REGEDIT4\n\0", u16::to_le_bytes),
-        2,
-        Problem::NulCharacter,
-    );
+    refused(utf16("REGEDIT4\n\0", u16::to_le_bytes), 2, Problem::NulCharacter);
     refused(b"\0", 1, Problem::NulCharacter);
 }
 

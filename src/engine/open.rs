@@ -10,8 +10,8 @@ use crate::epoch::Epoch;
 use crate::error::{Error, IoContext, Result};
 use crate::identity::Identity;
 use crate::journal::{
-    Head, HeadFields, HeadState, Journal, Recovered, Recovery, Voucher, Writer,
-    create_first_segment, read_head,
+    Head, HeadFields, HeadState, Journal, Recovered, Recovery, Voucher, Writer, create_first_segment,
+    read_head,
 };
 use crate::layout::{Layout, remove_if_there, remove_unfinished, sync_parent};
 use crate::model::State;
@@ -159,13 +159,11 @@ fn take_lock(env: &dyn Env, layout: &Layout, timeout: Duration) -> Result<Arc<dy
     loop {
         let file = match env.open_file(&path) {
             Ok(file) => file,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                match env.create_file(&path) {
-                    Ok(file) => file,
-                    Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => continue,
-                    Err(error) => return Err(error).context("create", &path),
-                }
-            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => match env.create_file(&path) {
+                Ok(file) => file,
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => continue,
+                Err(error) => return Err(error).context("create", &path),
+            },
             Err(error) => return Err(error).context("open", &path),
         };
         // Locked, but perhaps a file that was removed after it was opened: then the lock is worth nothing.
@@ -212,8 +210,7 @@ fn clear_unfinished_creation(env: &dyn Env, layout: &Layout) -> Result<()> {
     let first = layout.segment(1);
     for name in names {
         let path = journal.join(&name);
-        let is_unused =
-            Layout::unfinished(&first) == path || path == first && is_empty(env, &path)?;
+        let is_unused = Layout::unfinished(&first) == path || path == first && is_empty(env, &path)?;
         if !is_unused {
             let expected = "the store file of this journal";
             return Err(Error::damaged(&layout.store(), 0, expected, "no file"));

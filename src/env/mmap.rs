@@ -72,8 +72,7 @@ impl Map {
     /// Says that the first `length` bytes are durable: that no process writes them again, and that the file is not
     /// made shorter, as long as this map exists. The caller answers for it.
     pub(crate) fn mark_stable(&self, length: usize) {
-        self.stable
-            .fetch_max(length.min(self.len()), Ordering::Release);
+        self.stable.fetch_max(length.min(self.len()), Ordering::Release);
     }
 
     /// The bytes of the range, if all of them are stable.
@@ -152,11 +151,7 @@ impl Page {
     /// If there is no such word; the callers use constants.
     #[must_use]
     pub fn word(&self, index: usize) -> &AtomicU64 {
-        assert!(
-            index < PAGE_BYTES / 8,
-            "a page has {} words",
-            PAGE_BYTES / 8
-        );
+        assert!(index < PAGE_BYTES / 8, "a page has {} words", PAGE_BYTES / 8);
         match &self.words {
             Words::Owned(words) => &words[index],
             Words::Mapped(raw) => {

@@ -73,13 +73,7 @@ mod tests {
             .filter_map(|line| {
                 let cells: Vec<_> = line.trim_matches('|').split('|').map(str::trim).collect();
                 let cells: [&str; 4] = cells.try_into().ok()?;
-                let is_row = [
-                    "zeroes",
-                    "garbage",
-                    "unpromised frame",
-                    "promised frame",
-                    "any",
-                ];
+                let is_row = ["zeroes", "garbage", "unpromised frame", "promised frame", "any"];
                 is_row.contains(&cells[1]).then_some(cells)
             })
             .collect();
@@ -96,8 +90,7 @@ mod tests {
                 (Rest::UnpromisedFrame, "unpromised frame"),
                 (Rest::PromisedFrame, "promised frame"),
             ] {
-                for (vouched, vouched_name) in [(Vouched::Reached, "no"), (Vouched::Missing, "yes")]
-                {
+                for (vouched, vouched_name) in [(Vouched::Reached, "no"), (Vouched::Missing, "yes")] {
                     let matching: Vec<_> = rows
                         .iter()
                         .filter(|row| row[0] == next_name)

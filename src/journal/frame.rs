@@ -112,11 +112,7 @@ impl<'a> Frame<'a> {
             2 => FrameKind::Plain,
             _ => FrameKind::Batch,
         };
-        Frame::parse(
-            frame.get(..frame_bytes(payload_length))?,
-            kind,
-            payload_length,
-        )
+        Frame::parse(frame.get(..frame_bytes(payload_length))?, kind, payload_length)
     }
 
     fn parse(frame: &'a [u8], kind: FrameKind, payload_length: usize) -> Option<Frame<'a>> {
@@ -125,9 +121,8 @@ impl<'a> Frame<'a> {
         let sequence = get_u64(header, SEQUENCE);
         let durable_before = get_u64(header, DURABLE_BEFORE);
         let reserved: [u8; 8] = get(header, RESERVED);
-        let is_sound = sequence > durable_before
-            && reserved == [0; 8]
-            && padding.iter().all(|byte| *byte == 0);
+        let is_sound =
+            sequence > durable_before && reserved == [0; 8] && padding.iter().all(|byte| *byte == 0);
         is_sound.then(|| Frame {
             checksum: get_u32(header, CHECKSUM),
             chain: Chain {
@@ -162,17 +157,9 @@ pub(crate) fn append_frame(
     let start = group.len();
     let mut header = [0; FRAME_HEADER_BYTES];
     put(&mut header, PREVIOUS, chain.previous.to_le_bytes());
-    put(
-        &mut header,
-        DURABLE_BEFORE,
-        chain.durable_before.to_le_bytes(),
-    );
+    put(&mut header, DURABLE_BEFORE, chain.durable_before.to_le_bytes());
     // `evaluate` keeps every record below MAX_RECORD_BYTES.
-    put(
-        &mut header,
-        PAYLOAD_LENGTH,
-        (payload.len() as u32).to_le_bytes(),
-    );
+    put(&mut header, PAYLOAD_LENGTH, (payload.len() as u32).to_le_bytes());
     put(&mut header, KIND, (meta.kind as u32).to_le_bytes());
     put(&mut header, SEQUENCE, meta.sequence.to_le_bytes());
     put(&mut header, TIME, meta.time.to_le_bytes());
@@ -216,10 +203,7 @@ mod tests {
             let (segment, salt) = segment(128, payload);
             assert_eq!(segment.len() % ALIGNMENT, 0);
             let frame = Frame::at(&segment, 128, &salt).unwrap();
-            assert_eq!(
-                (frame.meta, frame.chain, frame.payload),
-                (META, CHAIN, payload)
-            );
+            assert_eq!((frame.meta, frame.chain, frame.payload), (META, CHAIN, payload));
             assert_eq!(128 + frame.bytes(), segment.len());
         }
     }

@@ -65,23 +65,11 @@ impl HeadFields {
         put(&mut bytes, STATE, (self.state as u32).to_le_bytes());
         put(&mut bytes, INCARNATION, self.incarnation.to_le_bytes());
         put(&mut bytes, EPOCH, self.epoch.to_bytes());
-        put(
-            &mut bytes,
-            DURABLE_SEQUENCE,
-            self.durable_sequence.to_le_bytes(),
-        );
-        put(
-            &mut bytes,
-            FRAME_CHECKSUM,
-            self.frame_checksum.to_le_bytes(),
-        );
+        put(&mut bytes, DURABLE_SEQUENCE, self.durable_sequence.to_le_bytes());
+        put(&mut bytes, FRAME_CHECKSUM, self.frame_checksum.to_le_bytes());
         put(&mut bytes, SEGMENT, self.segment.to_le_bytes());
         put(&mut bytes, OFFSET, self.offset.to_le_bytes());
-        put(
-            &mut bytes,
-            OLDEST_SEQUENCE,
-            self.oldest_sequence.to_le_bytes(),
-        );
+        put(&mut bytes, OLDEST_SEQUENCE, self.oldest_sequence.to_le_bytes());
         let checksum = checksum(&bytes);
         put(&mut bytes, CHECKSUM, checksum.to_le_bytes());
         bytes
@@ -223,10 +211,7 @@ mod tests {
             ..FIELDS
         };
         assert_eq!(read_head(&OsEnv, &path).unwrap(), Some(expected));
-        assert_eq!(
-            head.page.half(FUTEX / 8).load(Ordering::Relaxed),
-            before + 1
-        );
+        assert_eq!(head.page.half(FUTEX / 8).load(Ordering::Relaxed), before + 1);
     }
 
     /// Crash story 11: a flipped bit that claims sequence 2^40 is not believed, nor is any other.
@@ -262,9 +247,6 @@ mod tests {
         put(&mut page, 12, checksum.to_le_bytes());
         std::fs::write(&path, page).unwrap();
         let error = read_head(&OsEnv, &path).unwrap_err();
-        assert!(matches!(
-            error,
-            crate::Error::UnsupportedVersion { found: 2, .. }
-        ));
+        assert!(matches!(error, crate::Error::UnsupportedVersion { found: 2, .. }));
     }
 }

@@ -252,12 +252,8 @@ impl Writer {
         end.offset += self.group.len() as u64;
         let Segment { file, path, .. } = &*self.segment;
         let written = file.write_at(&self.group, self.end.offset);
-        written
-            .context("append to", path)
-            .map_err(AppendError::Failed)?;
-        file.sync()
-            .context("sync", path)
-            .map_err(AppendError::Failed)?;
+        written.context("append to", path).map_err(AppendError::Failed)?;
+        file.sync().context("sync", path).map_err(AppendError::Failed)?;
         self.end = end;
         self.segment.mark_stable(end.offset);
         // A group of unusual size does not keep its memory.
@@ -289,9 +285,7 @@ impl Writer {
     /// new segment vouches for it.
     fn rotate(&mut self, bytes: u64) -> Result<(), AppendError> {
         let needed = (SEGMENT_HEADER_BYTES as u64 + bytes).next_multiple_of(4096);
-        let length = FIRST_ALLOCATION_BYTES
-            .min(self.segment_size_bytes)
-            .max(needed);
+        let length = FIRST_ALLOCATION_BYTES.min(self.segment_size_bytes).max(needed);
         let header = new_segment_header(
             &*self.env,
             self.segment.header.epoch,
@@ -334,11 +328,7 @@ pub(crate) fn new_segment_header(
 }
 
 /// Makes the first segment of a new store.
-pub(crate) fn create_first_segment(
-    env: &dyn Env,
-    layout: &Layout,
-    epoch: crate::Epoch,
-) -> Result<()> {
+pub(crate) fn create_first_segment(env: &dyn Env, layout: &Layout, epoch: crate::Epoch) -> Result<()> {
     let header = new_segment_header(env, epoch, 1, 0)?;
     Segment::create(env, layout, header, FIRST_ALLOCATION_BYTES)?;
     Ok(())

@@ -98,10 +98,9 @@ impl Recovery<'_> {
                 walk.checksum = segment.header.previous;
             }
             walk.promised = walk.promised.max(first - 1);
-            let offset =
-                self.walk_segment(&segment, &bytes, &mut walk, &mut |frame, record, at| {
-                    replay(frame, record, bytes_before + at);
-                })?;
+            let offset = self.walk_segment(&segment, &bytes, &mut walk, &mut |frame, record, at| {
+                replay(frame, record, bytes_before + at);
+            })?;
             bytes_before += bytes.len() as u64;
             let next = match firsts.get(index + 1) {
                 None => Next::None,
@@ -152,12 +151,7 @@ impl Recovery<'_> {
             Some(first) if *first > self.identity.trim_base => {
                 let missing = self.layout.segment(self.identity.trim_base);
                 let found = format!("the journal begins with the record {first}");
-                Err(Error::damaged(
-                    &missing,
-                    0,
-                    "the journal's first segment",
-                    found,
-                ))
+                Err(Error::damaged(&missing, 0, "the journal's first segment", found))
             }
             _ => Ok(firsts),
         }
@@ -228,12 +222,7 @@ impl Recovery<'_> {
                     voucher.by.display()
                 );
                 let found = format!("{:#010x}", frame.checksum);
-                return Err(Error::damaged(
-                    &segment.path,
-                    offset as u64,
-                    expected,
-                    found,
-                ));
+                return Err(Error::damaged(&segment.path, offset as u64, expected, found));
             }
         }
         Ok(())
@@ -286,9 +275,10 @@ impl Recovery<'_> {
         let segment = &segments[segments.len() - 1];
         let mut allocated = bytes.len() as u64;
         let mut torn_tail = None;
-        let was_closed = self.clean_close.as_ref().is_some_and(|close| {
-            (close.sequence, close.checksum) == (walk.sequence, walk.checksum)
-        });
+        let was_closed = self
+            .clean_close
+            .as_ref()
+            .is_some_and(|close| (close.sequence, close.checksum) == (walk.sequence, walk.checksum));
         if is_torn {
             // Crash here, and the tail is partly zero: still torn, still nobody's; it is cut again.
             write_zeroes(&*segment.file, offset as u64, allocated)
@@ -317,9 +307,7 @@ impl Recovery<'_> {
         if is_torn || !was_closed {
             segment.file.sync().context("sync", &segment.path)?;
             let journal = self.layout.journal();
-            self.env
-                .sync_dir(&journal)
-                .context("sync the folder", &journal)?;
+            self.env.sync_dir(&journal).context("sync the folder", &journal)?;
         }
         if !was_closed && !is_torn {
             // Nobody knows whether the zeroes behind the end were synced: they are made anew before they are used.

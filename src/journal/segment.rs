@@ -43,11 +43,7 @@ impl SegmentHeader {
         format::put_preamble(&mut bytes, SEGMENT_MAGIC);
         put(&mut bytes, EPOCH, self.epoch.to_bytes());
         put(&mut bytes, NONCE, self.nonce);
-        put(
-            &mut bytes,
-            FIRST_SEQUENCE,
-            self.first_sequence.to_le_bytes(),
-        );
+        put(&mut bytes, FIRST_SEQUENCE, self.first_sequence.to_le_bytes());
         put(&mut bytes, CREATED, self.created.to_le_bytes());
         put(&mut bytes, PREVIOUS, self.previous.to_le_bytes());
         let checksum = crc32fast::hash(&bytes[..HEADER_CHECKSUM]);
@@ -70,17 +66,9 @@ impl SegmentHeader {
             HEADER_CHECKSUM as u64,
             "the header's checksum",
         )?;
-        if bytes[RESERVED..HEADER_CHECKSUM]
-            .iter()
-            .any(|byte| *byte != 0)
-        {
+        if bytes[RESERVED..HEADER_CHECKSUM].iter().any(|byte| *byte != 0) {
             let offset = RESERVED as u64;
-            return Err(Error::damaged(
-                path,
-                offset,
-                "reserved zeroes",
-                "other bytes",
-            ));
+            return Err(Error::damaged(path, offset, "reserved zeroes", "other bytes"));
         }
         Ok(SegmentHeader {
             epoch: Epoch::from_bytes(get(bytes, EPOCH)),
@@ -114,11 +102,7 @@ pub(crate) struct Segment {
 }
 
 impl Segment {
-    pub(crate) fn new(
-        path: PathBuf,
-        header: SegmentHeader,
-        file: std::sync::Arc<dyn File>,
-    ) -> Segment {
+    pub(crate) fn new(path: PathBuf, header: SegmentHeader, file: std::sync::Arc<dyn File>) -> Segment {
         let first = Mark {
             sequence: header.first_sequence,
             offset: SEGMENT_HEADER_BYTES as u64,
@@ -154,8 +138,7 @@ impl Segment {
         })?;
         env.rename(&aside, &path).context("rename", &aside)?;
         let journal = layout.journal();
-        env.sync_dir(&journal)
-            .context("sync the folder", &journal)?;
+        env.sync_dir(&journal).context("sync the folder", &journal)?;
         Ok(Segment::new(path, header, file))
     }
 
@@ -226,12 +209,7 @@ impl Segment {
     }
 
     /// The frame at this offset, verified, if it is the one with this sequence number.
-    pub(crate) fn frame<'a>(
-        &self,
-        bytes: &'a [u8],
-        offset: u64,
-        sequence: u64,
-    ) -> Result<Frame<'a>> {
+    pub(crate) fn frame<'a>(&self, bytes: &'a [u8], offset: u64, sequence: u64) -> Result<Frame<'a>> {
         let frame = usize::try_from(offset)
             .ok()
             .and_then(|offset| Frame::at(bytes, offset, &self.salt));
@@ -245,12 +223,7 @@ impl Segment {
             )),
             None => {
                 let expected = format!("the record {sequence}");
-                Err(Error::damaged(
-                    &self.path,
-                    offset,
-                    expected,
-                    "no valid frame",
-                ))
+                Err(Error::damaged(&self.path, offset, expected, "no valid frame"))
             }
         }
     }

@@ -134,9 +134,7 @@ impl Batch {
 
     fn relative(&self, path: &str) -> Result<KeyPath, BatchError> {
         let path = KeyPath::parse(path).map_err(|error| self.refuse(error.into()))?;
-        self.key
-            .join(&path)
-            .map_err(|error| self.refuse(error.into()))?;
+        self.key.join(&path).map_err(|error| self.refuse(error.into()))?;
         Ok(path)
     }
 
@@ -169,10 +167,7 @@ mod tests {
         let mut batch = batch();
         batch.delete_key("A").unwrap();
         let refused = batch.set_value("v", Value::dword(1)).unwrap_err();
-        assert_eq!(
-            (refused.index, refused.source),
-            (1, CommandError::NoCurrentKey)
-        );
+        assert_eq!((refused.index, refused.source), (1, CommandError::NoCurrentKey));
         let refused = batch.delete_value("v").unwrap_err();
         assert_eq!(refused.source, CommandError::NoCurrentKey);
         batch.create_key("A").unwrap();
@@ -182,10 +177,7 @@ mod tests {
 
     #[test]
     fn deleting_the_root_is_refused_and_deleting_the_batch_key_is_not() {
-        assert_eq!(
-            batch().delete_key("").unwrap_err().source,
-            CommandError::Root
-        );
+        assert_eq!(batch().delete_key("").unwrap_err().source, CommandError::Root);
         let mut below = Batch::at(&KeyPath::parse("A").unwrap());
         assert!(below.delete_key("").is_ok());
     }

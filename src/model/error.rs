@@ -90,9 +90,7 @@ pub enum NameError {
         offset: usize,
     },
     /// A port's name with a character outside of `A-Z a-z 0-9 . _ -`, an empty one, or one that starts with a dot.
-    #[error(
-        "the port name {name:?} is not valid: use 1 to 64 of A-Z a-z 0-9 . _ - and no dot at the start"
-    )]
+    #[error("the port name {name:?} is not valid: use 1 to 64 of A-Z a-z 0-9 . _ - and no dot at the start")]
     PortName {
         /// The name as it was given.
         name: String,

@@ -109,9 +109,7 @@ impl Decision<'_> {
                 self.record.push_key(CommandKind::DeleteKey, stored, true);
                 self.running.delete(path.folded());
             }
-            None => self
-                .record
-                .push_key(CommandKind::DeleteKey, path.as_str(), false),
+            None => self.record.push_key(CommandKind::DeleteKey, path.as_str(), false),
         }
         self.current = None;
         Ok(())
@@ -134,8 +132,7 @@ impl Decision<'_> {
         self.record
             .push_set_value(stored_path, stored_name, value.as_ref(), previous);
         let stored = (stored_name.into(), value.clone());
-        self.running
-            .put_value(path.folded(), &name.folded, Some(stored));
+        self.running.put_value(path.folded(), &name.folded, Some(stored));
         Ok(())
     }
 
@@ -250,8 +247,7 @@ impl<'a> Overlay<'a> {
     /// Whether the view's key at this path is hidden by a deletion at or above it.
     fn is_hidden(&self, path: &str) -> bool {
         !self.deleted.is_empty()
-            && (self.deleted.contains(path)
-                || key::ancestors(path).any(|above| self.deleted.contains(above)))
+            && (self.deleted.contains(path) || key::ancestors(path).any(|above| self.deleted.contains(above)))
     }
 }
 

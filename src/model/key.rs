@@ -87,8 +87,7 @@ impl KeyPath {
         }
         let depth = self.depth() + relative.depth();
         LimitExceeded::check(Limit::KeyDepth, MAX_KEY_DEPTH, depth as u64)?;
-        let concatenate =
-            |above: &str, below: &str| Arc::from(format!("{above}{SEPARATOR}{below}"));
+        let concatenate = |above: &str, below: &str| Arc::from(format!("{above}{SEPARATOR}{below}"));
         Ok(KeyPath {
             text: concatenate(&self.text, &relative.text),
             folded: concatenate(&self.folded, &relative.folded),

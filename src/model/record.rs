@@ -248,12 +248,7 @@ impl Record {
         });
     }
 
-    pub(crate) fn push_delete_value(
-        &mut self,
-        key: &str,
-        name: &str,
-        previous: Option<ValueRef<'_>>,
-    ) {
+    pub(crate) fn push_delete_value(&mut self, key: &str, name: &str, previous: Option<ValueRef<'_>>) {
         self.push(Change {
             kind: CommandKind::DeleteValue,
             key,
@@ -265,11 +260,7 @@ impl Record {
     }
 
     fn push(&mut self, change: Change<'_>) {
-        if self
-            .last_run
-            .as_ref()
-            .is_none_or(|run| *run.key != *change.key)
-        {
+        if self.last_run.as_ref().is_none_or(|run| *run.key != *change.key) {
             let head = RunHead {
                 key: change.key,
                 changes: 0,
@@ -344,8 +335,7 @@ impl<'a> From<EncodedValue<'a>> for ValueRef<'a> {
 
 fn encode<T: Encode>(value: &T, payload: &mut Vec<u8>) {
     // Encoding strings, bytes and integers into memory has no way to fail.
-    bincode::encode_into_std_write(value, payload, ENCODING)
-        .expect("encoding into memory cannot fail");
+    bincode::encode_into_std_write(value, payload, ENCODING).expect("encoding into memory cannot fail");
 }
 
 fn decode<'a, T: BorrowDecode<'a, ()>>(bytes: &mut &'a [u8]) -> Option<T> {
@@ -383,18 +373,13 @@ impl<'a> RecordView<'a> {
             offset: payload.len() - rest.len(),
             expected,
         };
-        let head: RecordHead =
-            decode(&mut rest).ok_or_else(|| malformed(rest, "a record's head"))?;
+        let head: RecordHead = decode(&mut rest).ok_or_else(|| malformed(rest, "a record's head"))?;
         let mut changes: u64 = 0;
         for _ in 0..head.runs {
-            let run: RunHead<'a> =
-                decode(&mut rest).ok_or_else(|| malformed(rest, "a run's head"))?;
+            let run: RunHead<'a> = decode(&mut rest).ok_or_else(|| malformed(rest, "a run's head"))?;
             let end = (rest.len() as u64).checked_sub(run.bytes.into());
             let Some(end) = end.filter(|_| run.changes > 0) else {
-                return Err(malformed(
-                    rest,
-                    "a run of at least one change within the payload",
-                ));
+                return Err(malformed(rest, "a run of at least one change within the payload"));
             };
             for _ in 0..run.changes {
                 let before = rest;
@@ -526,10 +511,7 @@ mod tests {
     fn a_run_holds_consecutive_changes_of_one_key_and_is_never_merged_with_a_later_one() {
         let record = sample();
         let view = record.view();
-        let runs: Vec<_> = view
-            .runs()
-            .map(|run| (run.key, run.changes().count()))
-            .collect();
+        let runs: Vec<_> = view.runs().map(|run| (run.key, run.changes().count())).collect();
         assert_eq!(runs, [("A\\B", 2), ("A", 1), ("A\\B", 1)]);
         assert_eq!(view.len(), 4);
         let kinds: Vec<_> = view.changes().map(|change| change.kind() as u8).collect();

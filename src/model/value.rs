@@ -309,13 +309,7 @@ mod tests {
                 Content::Strings(strings.iter().map(|&text| text.to_owned()).collect())
             );
         }
-        for raw in [
-            &b""[..],
-            b"a\0",
-            b"a\0\0\0",
-            b"\0\0\0\0",
-            b"a\0\0\0\0\0\0\0",
-        ] {
+        for raw in [&b""[..], b"a\0", b"a\0\0\0", b"\0\0\0\0", b"a\0\0\0\0\0\0\0"] {
             let value = Value::new(ValueType::MULTI_SZ, raw);
             assert_eq!(value.content(), Content::Bytes(raw));
         }

@@ -1,0 +1,178 @@
+//! How a verb fails: a word and a message for the reader, an exit code for the caller.
+
+use std::fmt;
+use std::path::Path;
+
+use clusdb::{CommandError, Error, NameError};
+use serde::Serialize;
+
+use crate::args::Format;
+use crate::reg::RegError;
+
+pub type Result<T = ()> = std::result::Result<T, Failure>;
+
+/// What went wrong, as the command line tells it.
+#[derive(Debug, Serialize)]
+pub struct Failure {
+    /// A stable word.
+    error: &'static str,
+    message: String,
+    /// The failing command of a batch, from 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    index: Option<usize>,
+    /// The line of the input, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<u64>,
+    #[serde(skip)]
+    exit_code: u8,
+}
+
+/// The exit codes of the contract.
+pub mod exit {
+    pub const ERROR: u8 = 1;
+    pub const USAGE: u8 = 2;
+    pub const NOT_FOUND: u8 = 3;
+    pub const IN_USE: u8 = 5;
+    pub const DAMAGE: u8 = 6;
+}
+
+impl Failure {
+    pub fn usage(word: &'static str, message: impl Into<String>) -> Failure {
+        Failure {
+            error: word,
+            message: message.into(),
+            index: None,
+            line: None,
+            exit_code: exit::USAGE,
+        }
+    }
+
+    pub fn not_found(message: impl Into<String>) -> Failure {
+        Failure {
+            exit_code: exit::NOT_FOUND,
+            ..Failure::usage("not_found", message)
+        }
+    }
+
+    pub fn io(what: &str, path: &Path, error: &std::io::Error) -> Failure {
+        let message = format!("cannot {what} {}: {error}", path.display());
+        Failure {
+            exit_code: exit::ERROR,
+            ..Failure::usage("io", message)
+        }
+    }
+
+    /// A result that could not be written. A reader that has closed its end is no failure.
+    pub fn of_output(error: &std::io::Error) -> Failure {
+        let is_closed = error.kind() == std::io::ErrorKind::BrokenPipe;
+        let exit_code = if is_closed { 0 } else { exit::ERROR };
+        Failure {
+            exit_code,
+            ..Failure::usage("io", format!("cannot write the output: {error}"))
+        }
+    }
+
+    pub fn at_line(self, line: u64) -> Failure {
+        Failure {
+            line: Some(line),
+            ..self
+        }
+    }
+
+    /// Adds the line that the failing command came from, if it came from one.
+    pub fn with_lines(self, lines: &[u64]) -> Failure {
+        let line = self.index.and_then(|index| lines.get(index).copied());
+        Failure {
+            line: self.line.or(line),
+            ..self
+        }
+    }
+
+    /// Whether there is no store, or nothing of that name in it.
+    pub fn is_not_found(&self) -> bool {
+        self.exit_code == exit::NOT_FOUND
+    }
+
+    pub fn exit_code(&self) -> u8 {
+        self.exit_code
+    }
+
+    /// Tells it on standard error, unless there is nothing to tell.
+    pub fn report(&self, format: Format) {
+        if self.exit_code == 0 {
+            return;
+        }
+        match (format, serde_json::to_string(self)) {
+            (Format::Json | Format::Jsonl, Ok(object)) => eprintln!("{object}"),
+            _ => eprintln!("error: {self}"),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(line) = self.line {
+            write!(f, "line {line}: ")?;
+        }
+        f.write_str(&crate::output::escape_control(&self.message))
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        let index = match &error {
+            Error::Batch(failed) => Some(failed.index),
+            _ => None,
+        };
+        Failure {
+            error: error.word(),
+            message: error.to_string(),
+            index,
+            line: None,
+            exit_code: exit_code(&error),
+        }
+    }
+}
+
+impl From<RegError> for Failure {
+    fn from(error: RegError) -> Failure {
+        Failure::usage("reg", error.problem.to_string()).at_line(error.line)
+    }
+}
+
+impl From<NameError> for Failure {
+    fn from(error: NameError) -> Failure {
+        Failure::from(Error::from(error))
+    }
+}
+
+impl From<clusdb::BatchError> for Failure {
+    fn from(error: clusdb::BatchError) -> Failure {
+        Failure::from(Error::from(error))
+    }
+}
+
+fn exit_code(error: &Error) -> u8 {
+    match error {
+        Error::Name(error) => name_exit_code(error),
+        Error::Batch(error) => match &error.source {
+            CommandError::Name(error) => name_exit_code(error),
+            CommandError::NoCurrentKey => exit::USAGE,
+            CommandError::KeyNotFound { .. } => exit::NOT_FOUND,
+            _ => exit::ERROR,
+        },
+        Error::KeyNotFound { .. } | Error::StoreNotFound { .. } | Error::PortNotFound { .. } => {
+            exit::NOT_FOUND
+        }
+        Error::InUse { .. } | Error::PortInUse { .. } => exit::IN_USE,
+        Error::Damaged { .. } => exit::DAMAGE,
+        _ => exit::ERROR,
+    }
+}
+
+fn name_exit_code(error: &NameError) -> u8 {
+    match error {
+        NameError::Limit(_) => exit::ERROR,
+        _ => exit::USAGE,
+    }
+}

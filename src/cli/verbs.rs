@@ -1,0 +1,319 @@
+//! The verbs that set, delete and show.
+
+use clusdb::{Batch, Entry, KeyPath, PortInfo, Stat, Value, ValueType};
+use serde::Serialize;
+
+use crate::args;
+use crate::failure::{Failure, Result};
+use crate::json::{self, EntryJson};
+use crate::output::{Line, escape_control};
+use crate::session::{Session, argument_path, read_input};
+
+pub fn set(session: &Session, arguments: &args::Set) -> Result {
+    let key = argument_path(&arguments.key)?;
+    let value = value_of(arguments)?;
+    let store = session.open_or_create()?;
+    let mut batch = Batch::at(&key);
+    if !store.contains(&key)? {
+        batch.create_key("")?;
+    }
+    batch.set_value(&arguments.name, value)?;
+    session.commit_to(&store, batch)
+}
+
+fn value_of(arguments: &args::Set) -> Result<Value> {
+    let value_type = type_of(&arguments.value_type)?;
+    if let Some(file) = &arguments.data_file {
+        return Ok(Value::new(value_type, read_input(file)?));
+    }
+    let data = &arguments.data;
+    if value_type == ValueType::MULTI_SZ {
+        if data.iter().any(String::is_empty) {
+            return Err(Failure::usage(
+                "data",
+                "an empty string would end the list: leave it out",
+            ));
+        }
+        return Ok(Value::multi_sz(data));
+    }
+    let text = match data.as_slice() {
+        [text] => text.as_str(),
+        [] if !is_text(value_type) => "",
+        _ => {
+            return Err(Failure::usage(
+                "data",
+                format!("{value_type} takes one argument of data"),
+            ));
+        }
+    };
+    match value_type {
+        ValueType::SZ => Ok(Value::sz(text)),
+        ValueType::EXPAND_SZ => Ok(Value::expand_sz(text)),
+        ValueType::DWORD | ValueType::DWORD_BIG_ENDIAN | ValueType::QWORD => {
+            let number = integer(text).and_then(|number| json::integer(value_type, number));
+            let message = || format!("{text:?} is not a {value_type}: give a number, decimal or 0x…");
+            number.ok_or_else(|| Failure::usage("data", message()))
+        }
+        _ => {
+            let message = || format!("{text:?} is not data of {value_type}: give pairs of hex digits");
+            let bytes = hex(text).ok_or_else(|| Failure::usage("data", message()))?;
+            Ok(Value::new(value_type, bytes))
+        }
+    }
+}
+
+fn is_text(value_type: ValueType) -> bool {
+    [ValueType::SZ, ValueType::EXPAND_SZ].contains(&value_type)
+}
+
+fn type_of(word: &str) -> Result<ValueType> {
+    let by_number = || integer(word)?.try_into().ok().map(ValueType);
+    ValueType::from_name(word).or_else(by_number).ok_or_else(|| {
+        let known = "none, sz, expand_sz, binary, dword, dword_big_endian, link, multi_sz, qword";
+        Failure::usage(
+            "type",
+            format!("{word:?} is not a type: give {known}, or a number"),
+        )
+    })
+}
+
+fn integer(text: &str) -> Option<u64> {
+    match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        Some(digits) if digits.starts_with('+') => None,
+        Some(digits) => u64::from_str_radix(digits, 16).ok(),
+        None if text.starts_with('+') => None,
+        None => text.parse().ok(),
+    }
+}
+
+fn hex(text: &str) -> Option<Vec<u8>> {
+    let digits: Option<Vec<_>> = text.chars().map(|digit| digit.to_digit(16)).collect();
+    let digits = digits.filter(|digits| digits.len() % 2 == 0)?;
+    Some(
+        digits
+            .chunks(2)
+            .map(|pair| (pair[0] << 4 | pair[1]) as u8)
+            .collect(),
+    )
+}
+
+pub fn del(session: &Session, arguments: &args::Del) -> Result {
+    let mut batch = Batch::at(&argument_path(&arguments.key)?);
+    match &arguments.name {
+        Some(name) => batch.delete_value(name)?,
+        None => batch.delete_key("")?,
+    };
+    session.commit(batch, arguments.dry_run)
+}
+
+pub fn batch(session: &Session, arguments: &args::Batch) -> Result {
+    let at = arguments
+        .at
+        .as_deref()
+        .map_or(Ok(KeyPath::root()), argument_path)?;
+    let input = read_input(&arguments.file)?;
+    let text = String::from_utf8(input).map_err(|error| {
+        let line = error.as_bytes()[..error.utf8_error().valid_up_to()]
+            .iter()
+            .filter(|byte| **byte == b'\n')
+            .count() as u64;
+        Failure::usage("json", "the input is not UTF-8").at_line(line + 1)
+    })?;
+    let mut batch = Batch::at(&at);
+    let mut lines = Vec::new();
+    for (number, line) in (1..).zip(text.lines()) {
+        if line.trim().is_empty() {
+            continue;
+        }
+        json::add_command(&mut batch, line).map_err(|failure| failure.at_line(number))?;
+        lines.push(number);
+    }
+    session
+        .commit(batch, arguments.dry_run)
+        .map_err(|failure| failure.with_lines(&lines))
+}
+
+pub fn get(session: &Session, arguments: &args::Get) -> Result {
+    let key = argument_path(&arguments.key)?;
+    let store = session.open_existing()?;
+    match store.entry(&key, &arguments.name)? {
+        Some(entry) => session.output().one(&EntryJson::alone(&entry)),
+        None if store.contains(&key)? => {
+            let message = format!("the key {:?} has no value {:?}", key.as_str(), arguments.name);
+            Err(Failure::not_found(message))
+        }
+        None => Err(Failure::not_found(format!(
+            "the key {:?} does not exist",
+            key.as_str()
+        ))),
+    }
+}
+
+pub fn ls(session: &Session, arguments: &args::Ls) -> Result {
+    let key = argument_path(&arguments.key)?;
+    let store = session.open_existing()?;
+    let entries: Vec<Entry> = match arguments.recursive {
+        true => store.list_recursive(&key)?,
+        false => store.list(&key)?,
+    };
+    let mut output = session.output();
+    for entry in &entries {
+        output.item(&EntryJson::listed(entry))?;
+    }
+    output.end()
+}
+
+pub fn port_create(session: &Session, name: &str, key: &str) -> Result {
+    let key = argument_path(key)?;
+    let store = session.open_or_create()?;
+    store.port(name, &key)?;
+    store.close()?;
+    Ok(())
+}
+
+pub fn port_rm(session: &Session, name: &str) -> Result {
+    let store = session.open_existing()?;
+    store.remove_port(name)?;
+    store.close()?;
+    Ok(())
+}
+
+#[derive(Debug, Serialize)]
+struct PortJson<'a> {
+    name: &'a str,
+    key: &'a str,
+    acknowledged: u64,
+    pending: u64,
+}
+
+impl Line for PortJson<'_> {
+    fn text(&self) -> String {
+        let key = escape_control(self.key);
+        format!(
+            "{:<20} {:>8} pending, acknowledged to {:<8} {key}",
+            self.name, self.pending, self.acknowledged
+        )
+    }
+}
+
+pub fn port_ls(session: &Session) -> Result {
+    let store = session.open_existing()?;
+    let mut output = session.output();
+    for PortInfo {
+        name,
+        key,
+        acknowledged,
+        pending,
+    } in &store.ports()?
+    {
+        output.item(&PortJson {
+            name,
+            key: key.as_str(),
+            acknowledged: *acknowledged,
+            pending: *pending,
+        })?;
+    }
+    output.end()
+}
+
+#[derive(Debug, Serialize)]
+struct StatJson {
+    epoch: String,
+    first_sequence: u64,
+    durable_sequence: u64,
+    opened_from: &'static str,
+    replayed: u64,
+    segments: u64,
+    journal_bytes: u64,
+    keys: u64,
+    values: u64,
+    ports: u64,
+}
+
+impl Line for StatJson {
+    fn text(&self) -> String {
+        format!(
+            "epoch             {}\nrecords           {} to {}\nopened from       {}, {} records replayed\n\
+             journal           {} segments, {} bytes\nkeys              {}\nvalues            {}\nports             {}",
+            self.epoch,
+            self.first_sequence,
+            self.durable_sequence,
+            self.opened_from,
+            self.replayed,
+            self.segments,
+            self.journal_bytes,
+            self.keys,
+            self.values,
+            self.ports
+        )
+    }
+}
+
+pub fn stat(session: &Session) -> Result {
+    let stat: Stat = session.open_existing()?.stat()?;
+    session.output().one(&StatJson {
+        epoch: stat.epoch.to_string(),
+        first_sequence: stat.first_sequence,
+        durable_sequence: stat.durable_sequence,
+        opened_from: "journal",
+        replayed: stat.replayed,
+        segments: stat.segments,
+        journal_bytes: stat.journal_bytes,
+        keys: stat.keys,
+        values: stat.values,
+        ports: stat.ports,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value(value_type: &str, data: &[&str]) -> Result<Value> {
+        value_of(&args::Set {
+            key: String::new(),
+            name: String::new(),
+            data: data.iter().map(|&text| text.to_owned()).collect(),
+            value_type: value_type.to_owned(),
+            data_file: None,
+        })
+    }
+
+    #[test]
+    fn data_is_read_by_its_type() {
+        assert_eq!(value("sz", &["é"]).unwrap(), Value::sz("é"));
+        assert_eq!(value("dword", &["0xfF"]).unwrap(), Value::dword(255));
+        assert_eq!(
+            value("qword", &["18446744073709551615"]).unwrap(),
+            Value::qword(u64::MAX)
+        );
+        assert_eq!(value("binary", &["00fF"]).unwrap(), Value::binary([0, 255]));
+        assert_eq!(value("none", &[]).unwrap(), Value::new(ValueType::NONE, []));
+        assert_eq!(value("8", &["aa"]).unwrap(), Value::new(ValueType(8), [0xaa]));
+        assert_eq!(
+            value("multi_sz", &["a", "b"]).unwrap(),
+            Value::multi_sz(&["a", "b"])
+        );
+        assert_eq!(value("multi_sz", &[]).unwrap(), Value::multi_sz::<&str>(&[]));
+    }
+
+    #[test]
+    fn data_that_does_not_fit_its_type_is_refused() {
+        for (value_type, data) in [
+            ("sz", &[][..]),
+            ("sz", &["a", "b"]),
+            ("dword", &["4294967296"]),
+            ("dword", &["-1"]),
+            ("dword", &["+1"]),
+            ("dword", &["x"]),
+            ("dword", &[]),
+            ("binary", &["0"]),
+            ("binary", &["0g"]),
+            ("multi_sz", &["a", ""]),
+            ("word", &["1"]),
+            ("4294967296", &["00"]),
+        ] {
+            assert!(value(value_type, data).is_err(), "{value_type} {data:?}");
+        }
+    }
+}
