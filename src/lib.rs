@@ -1,5 +1,9 @@
 #![doc = include_str!("../README.md")]
 
+// The probe of the tests names the crate as its users do.
+#[cfg(test)]
+extern crate self as clusdb;
+
 pub mod env;
 pub mod model;
 
@@ -13,6 +17,9 @@ mod layout;
 mod options;
 mod port;
 mod port_file;
+#[cfg(test)]
+#[path = "../tests/support/probe.rs"]
+mod probe;
 mod store;
 mod sync;
 mod view;

@@ -36,8 +36,17 @@ impl Commit {
 /// A batch on its way.
 #[derive(Debug)]
 pub(super) struct Request {
-    batch: Batch,
+    pub(super) batch: Batch,
     bytes: usize,
+}
+
+impl Request {
+    pub(super) fn new(batch: Batch) -> Request {
+        Request {
+            bytes: batch.data_bytes(),
+            batch,
+        }
+    }
 }
 
 /// What the evaluation of one batch of a group gave.
@@ -60,10 +69,7 @@ impl Engine {
                 time: self.env.now(),
             });
         }
-        let request = Request {
-            bytes: batch.data_bytes(),
-            batch,
-        };
+        let request = Request::new(batch);
         let fits = |group: &[Request], next: &Request| {
             let bytes: usize = group.iter().map(|request| request.bytes).sum();
             bytes + next.bytes <= GROUP_BYTES
@@ -83,7 +89,7 @@ impl Engine {
     }
 
     /// Commits a group, and answers each of it.
-    fn lead(&self, group: &[Request]) -> Vec<Result<Commit>> {
+    pub(super) fn lead(&self, group: &[Request]) -> Vec<Result<Commit>> {
         let mut writer = lock(&self.writer);
         if let Err(error) = self
             .check_open()

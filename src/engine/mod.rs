@@ -3,6 +3,8 @@
 mod commit;
 mod open;
 mod queue;
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};

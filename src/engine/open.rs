@@ -193,7 +193,7 @@ fn create(options: &Options, layout: &Layout) -> Result<()> {
             created => created.context("create", &folder)?,
         }
     }
-    create_first_segment(env, layout, epoch)?;
+    create_first_segment(env, layout, epoch, options.segment_size_bytes)?;
     env.sync_dir(layout.root())
         .context("sync the folder", layout.root())?;
     Identity::new(epoch, env.now()).write(env, &layout.store())

@@ -5,6 +5,8 @@ mod frame;
 mod head;
 mod recovery;
 mod segment;
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -265,15 +267,17 @@ impl Writer {
     /// met here, where nothing is lost yet.
     fn reserve(&mut self, bytes: u64) -> Result<(), AppendError> {
         let end = self.end.offset + bytes;
-        if end <= self.end.allocated {
-            return Ok(());
-        }
         let is_empty = self.end.offset == SEGMENT_HEADER_BYTES as u64;
         if end > self.segment_size_bytes && !is_empty {
             return self.rotate(bytes);
         }
-        let doubled = (self.end.allocated * 2).min(self.segment_size_bytes);
-        let target = end.max(doubled).next_multiple_of(4096);
+        if end <= self.end.allocated {
+            return Ok(());
+        }
+        let ahead = (self.end.allocated * 2)
+            .max(FIRST_ALLOCATION_BYTES)
+            .min(self.segment_size_bytes);
+        let target = end.max(ahead).next_multiple_of(4096);
         self.segment
             .extend(self.end.allocated, target)
             .map_err(AppendError::Refused)?;
@@ -328,8 +332,18 @@ pub(crate) fn new_segment_header(
 }
 
 /// Makes the first segment of a new store.
-pub(crate) fn create_first_segment(env: &dyn Env, layout: &Layout, epoch: crate::Epoch) -> Result<()> {
+pub(crate) fn create_first_segment(
+    env: &dyn Env,
+    layout: &Layout,
+    epoch: crate::Epoch,
+    segment_size_bytes: u64,
+) -> Result<()> {
     let header = new_segment_header(env, epoch, 1, 0)?;
-    Segment::create(env, layout, header, FIRST_ALLOCATION_BYTES)?;
+    Segment::create(
+        env,
+        layout,
+        header,
+        FIRST_ALLOCATION_BYTES.min(segment_size_bytes),
+    )?;
     Ok(())
 }
