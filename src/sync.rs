@@ -1,11 +1,11 @@
-//! Locks and atomics: those of the standard library, or loom's when a model is checked (`--cfg loom`).
+//! Locks and atomics: those of the standard library, or loom's when a model is checked (`--cfg clusdb_loom`).
 //!
 //! Panics never leave a lock useless: what a lock guards here is repaired or poisoned by a drop guard of its own,
 //! so that a lock taken after a panic is just a lock.
 
-#[cfg(loom)]
+#[cfg(clusdb_loom)]
 pub(crate) use loom::sync::{Arc, Condvar, Mutex, MutexGuard};
-#[cfg(not(loom))]
+#[cfg(not(clusdb_loom))]
 pub(crate) use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use std::sync::PoisonError;

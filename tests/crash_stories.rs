@@ -2,6 +2,7 @@
 //! `src/journal/tests.rs`, those of a group of commits in `src/engine/tests.rs`.
 
 #[path = "support/probe.rs"]
+#[allow(dead_code, reason = "shared with the tests inside of the crate")]
 mod probe;
 
 use std::io::ErrorKind;
@@ -204,7 +205,9 @@ fn the_last_record_cannot_vanish_while_the_head_or_a_cursor_vouches_for_it() {
     for removed in [None, Some("head"), Some("ports/p.port")] {
         let copy = fixture.copy();
         lose_last_record(&copy.path());
-        removed.map(|file| std::fs::remove_file(copy.path().join(file)).unwrap());
+        if let Some(file) = removed {
+            std::fs::remove_file(copy.path().join(file)).unwrap();
+        }
         let error = copy.try_open().unwrap_err();
         let is_named = matches!(&error, Error::Damaged { file, .. } if file.ends_with(segment));
         assert!(is_named, "without {removed:?}: {error}");
@@ -314,9 +317,8 @@ fn a_journal_whose_store_file_is_gone_is_not_taken_for_an_unfinished_creation() 
     );
 }
 
-/// Lock, then check that the file is still the one.
 #[test]
-fn a_lock_on_a_file_that_was_removed_is_worth_nothing() {
+fn a_store_has_one_owner_at_a_time() {
     let fixture = Fixture::new();
     let store = fixture.open();
     assert!(matches!(fixture.try_open().unwrap_err(), Error::InUse { .. }));

@@ -156,7 +156,7 @@ impl<T, R, F: Fn() -> R> Drop for Group<'_, T, R, F> {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(clusdb_loom)))]
 mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::sync::Barrier;
@@ -242,11 +242,11 @@ mod tests {
     }
 }
 
-#[cfg(all(test, loom))]
+#[cfg(all(test, clusdb_loom))]
 mod models {
     use super::*;
 
-    /// Run with `RUSTFLAGS="--cfg loom" cargo test --lib --release models`.
+    /// Run with `RUSTFLAGS="--cfg clusdb_loom" cargo test --lib --release models`.
     #[test]
     fn the_leadership_is_handed_over_and_nobody_sleeps_for_ever() {
         loom::model(|| {

@@ -109,3 +109,37 @@ impl File for OsFile {
         Page::of_file(&self.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Lock, then check that the file is still the one: a lock on a file that was removed is worth nothing.
+    #[test]
+    fn a_file_that_was_replaced_under_its_path_is_told_from_the_new_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let file = OsEnv.create_file(&path).unwrap();
+        assert!(file.try_lock().unwrap() && file.is_at(&path).unwrap());
+        assert!(
+            !OsEnv.open_file(&path).unwrap().try_lock().unwrap(),
+            "two open files, one lock"
+        );
+        OsEnv.remove_file(&path).unwrap();
+        assert!(!file.is_at(&path).unwrap());
+        let new = OsEnv.create_file(&path).unwrap();
+        assert!(new.try_lock().unwrap() && new.is_at(&path).unwrap());
+        assert!(!file.is_at(&path).unwrap());
+    }
+
+    #[test]
+    fn files_are_their_owners_alone() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let (dir, file) = (folder.path().join("dir"), folder.path().join("dir/file"));
+        OsEnv.create_dir(&dir).unwrap();
+        OsEnv.create_file(&file).unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&dir), mode(&file)), (0o700, 0o600));
+    }
+}

@@ -4,6 +4,7 @@
 //! or damaged vouches for nothing and is made again. All its fields stand in the first 512 bytes, one sector.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use crate::env::{Env, File, PAGE_BYTES, Page};
@@ -134,7 +135,7 @@ pub(crate) fn read_head(env: &dyn Env, path: &Path) -> Result<Option<HeadFields>
 /// The mapped page of a store that is open.
 #[derive(Debug)]
 pub(crate) struct Head {
-    file: std::sync::Arc<dyn File>,
+    file: Arc<dyn File>,
     page: Page,
     fields: Mutex<HeadFields>,
 }

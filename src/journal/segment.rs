@@ -1,6 +1,7 @@
 //! A segment: one file of the journal. A header, then frames, then zeroes.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::frame::{Frame, Salt};
@@ -9,7 +10,7 @@ use crate::epoch::Epoch;
 use crate::error::{Error, IoContext, Result};
 use crate::format::{self, PREAMBLE_BYTES, SEGMENT_MAGIC, get, get_u32, get_u64, put};
 use crate::layout::{Layout, remove_if_there};
-use crate::sync::{Arc, Mutex, lock};
+use crate::sync::{Mutex, lock};
 
 const EPOCH: usize = PREAMBLE_BYTES;
 const NONCE: usize = EPOCH + 16;
@@ -92,7 +93,7 @@ pub(crate) struct Mark {
 pub(crate) struct Segment {
     pub(crate) path: PathBuf,
     pub(crate) header: SegmentHeader,
-    pub(crate) file: std::sync::Arc<dyn File>,
+    pub(crate) file: Arc<dyn File>,
     pub(crate) salt: Salt,
     /// Bytes from the start that are durable, and so will never change.
     stable_bytes: AtomicU64,
@@ -102,7 +103,7 @@ pub(crate) struct Segment {
 }
 
 impl Segment {
-    pub(crate) fn new(path: PathBuf, header: SegmentHeader, file: std::sync::Arc<dyn File>) -> Segment {
+    pub(crate) fn new(path: PathBuf, header: SegmentHeader, file: Arc<dyn File>) -> Segment {
         let first = Mark {
             sequence: header.first_sequence,
             offset: SEGMENT_HEADER_BYTES as u64,
@@ -147,7 +148,7 @@ impl Segment {
         aside: &Path,
         header: &SegmentHeader,
         length: u64,
-    ) -> Result<std::sync::Arc<dyn File>> {
+    ) -> Result<Arc<dyn File>> {
         remove_if_there(env, aside)?;
         let file = env.create_file(aside).context("create", aside)?;
         let header = header.encode();

@@ -395,3 +395,49 @@ fn the_travelling_part_of_a_frame_is_the_same_in_two_stores() {
     assert_eq!(frame, other_frame);
     assert_ne!(local, other_local, "the checksum is salted");
 }
+
+/// The bytes were worked out by another program, from the words of the document.
+#[test]
+fn the_worked_example_of_the_document_is_what_is_written() {
+    let document = include_str!("../../docs/format.md");
+    let dump = document
+        .lines()
+        .filter_map(|line| line.strip_prefix("    ")?.split_once("  "));
+    let dump = dump.filter(|(offset, _)| u16::from_str_radix(offset, 16).is_ok() && offset.len() == 4);
+    let expected: Vec<_> = dump
+        .flat_map(|(_, bytes)| bytes.split(' ').map(|byte| u8::from_str_radix(byte, 16).unwrap()))
+        .collect();
+
+    let value = crate::Value::dword(7);
+    let mut record = Record::new();
+    record.push_key(CommandKind::CreateKey, "K", true);
+    record.push_set_value("K", "n", value.as_ref(), None);
+    let header = SegmentHeader {
+        epoch: Epoch::from_bytes([0xee; 16]),
+        nonce: [0xaa; 16],
+        first_sequence: 1,
+        created: 1_700_000_000_000_000,
+        previous: 0,
+    };
+    let meta = RecordMeta {
+        kind: FrameKind::Batch,
+        sequence: 1,
+        time: 1_700_000_000_000_001,
+        request_id: [0; 16],
+    };
+    let (mut frame, salt) = (Vec::new(), frame::Salt::new(header.nonce));
+    let chain = Chain {
+        previous: 0,
+        durable_before: 0,
+    };
+    append_frame(
+        &mut frame,
+        SEGMENT_HEADER_BYTES as u64,
+        &salt,
+        &meta,
+        chain,
+        record.payload(),
+    );
+    let written = [&header.encode()[..], &frame].concat();
+    assert_eq!(written, expected);
+}

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::batch::{Batch, Command};
 use super::case_table;
+use super::change::CommandKind;
 use super::error::{BatchError, CommandError, Limit, LimitExceeded};
 use super::key::{self, KeyPath, SEPARATOR, ValueName};
-use super::record::{CommandKind, MAX_RECORD_BYTES, Record, RecordView};
+use super::record::{MAX_RECORD_BYTES, Record, RecordView};
 use super::state::View;
 use super::value::Value;
 

@@ -6,6 +6,7 @@
 pub mod case_table;
 
 mod batch;
+mod change;
 mod error;
 mod evaluate;
 mod key;
@@ -14,10 +15,11 @@ mod state;
 mod value;
 
 pub use batch::Batch;
+pub use change::{Change, CommandKind};
 pub use error::{BatchError, CommandError, Limit, LimitExceeded, MalformedRecord, NameError};
 pub use evaluate::{Limits, MAX_CREATED_LEVELS, Overlay, evaluate};
 pub use key::{KeyPath, MAX_KEY_DEPTH, MAX_KEY_NAME_UNITS, MAX_VALUE_NAME_UNITS, SEPARATOR};
-pub use record::{Change, CommandKind, MAX_RECORD_BYTES, Record, RecordView};
+pub use record::{MAX_RECORD_BYTES, Record, RecordView};
 pub use state::{Entry, State, View};
 pub use value::{Content, Value, ValueRef, ValueType};
 

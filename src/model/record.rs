@@ -4,11 +4,10 @@
 //! applied to the state, replayed when a store opens, and walked by a notification. `docs/format.md` has the layout.
 //! This module is the only one that knows of bincode.
 
-use std::fmt;
-
 use bincode::config::{Configuration, Fixint, Limit as DecodeLimit, LittleEndian};
 use bincode::{BorrowDecode, Encode};
 
+use super::change::{Change, CommandKind};
 use super::error::MalformedRecord;
 use super::value::ValueRef;
 
@@ -21,47 +20,6 @@ const ENCODING: Encoding = bincode::config::standard()
     .with_little_endian()
     .with_fixed_int_encoding()
     .with_limit::<{ MAX_RECORD_BYTES as usize }>();
-
-/// What a command of the registry did; the numbers are its own (specification, section 2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-#[repr(u8)]
-pub enum CommandKind {
-    /// SET_VALUE.
-    SetValue = 1,
-    /// CREATE_KEY.
-    CreateKey = 2,
-    /// DELETE_KEY.
-    DeleteKey = 3,
-    /// DELETE_VALUE.
-    DeleteValue = 4,
-    /// VALUE_DELETED: in a stream of [`commands`](crate::BatchView::commands) only, the data that was there before.
-    ValueDeleted = 6,
-}
-
-impl CommandKind {
-    /// The name in lower case: `"set_value"`.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            CommandKind::SetValue => "set_value",
-            CommandKind::CreateKey => "create_key",
-            CommandKind::DeleteKey => "delete_key",
-            CommandKind::DeleteValue => "delete_value",
-            CommandKind::ValueDeleted => "value_deleted",
-        }
-    }
-
-    fn from_recorded(number: u8) -> Option<CommandKind> {
-        match number {
-            1 => Some(CommandKind::SetValue),
-            2 => Some(CommandKind::CreateKey),
-            3 => Some(CommandKind::DeleteKey),
-            4 => Some(CommandKind::DeleteValue),
-            _ => None,
-        }
-    }
-}
 
 #[derive(Encode, BorrowDecode)]
 struct RecordHead {
@@ -95,99 +53,6 @@ struct EncodedChange<'a> {
 const RECORD_HEAD_BYTES: usize = 8;
 /// The two counters at the end of a run's head are written when the run ends.
 const RUN_COUNTERS_BYTES: usize = 8;
-
-/// One change of a record: a command, what it set and what was there before. Borrows from the record.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Change<'a> {
-    kind: CommandKind,
-    key: &'a str,
-    name: &'a str,
-    value: Option<ValueRef<'a>>,
-    previous: Option<ValueRef<'a>>,
-    changed: bool,
-}
-
-impl<'a> Change<'a> {
-    /// Which command it was.
-    #[must_use]
-    pub fn kind(&self) -> CommandKind {
-        self.kind
-    }
-
-    /// Full path of the key, as it is stored; as the command gave it where no such key exists.
-    #[must_use]
-    pub fn key(&self) -> &'a str {
-        self.key
-    }
-
-    /// Name of the value, as it is stored; none for the commands on keys.
-    #[must_use]
-    pub fn name(&self) -> Option<&'a str> {
-        match self.kind {
-            CommandKind::CreateKey | CommandKind::DeleteKey => None,
-            _ => Some(self.name),
-        }
-    }
-
-    /// What SET_VALUE set; for VALUE_DELETED, what was there before.
-    #[must_use]
-    pub fn value(&self) -> Option<ValueRef<'a>> {
-        self.value
-    }
-
-    /// What SET_VALUE replaced or DELETE_VALUE removed, at that moment, inside the same batch too.
-    #[must_use]
-    pub fn previous(&self) -> Option<ValueRef<'a>> {
-        self.previous
-    }
-
-    /// Whether the command changed anything.
-    #[must_use]
-    pub fn changed(&self) -> bool {
-        self.changed
-    }
-
-    /// The registry's own two steps: VALUE_DELETED with the old data where there was some, then the command itself
-    /// (specification, section 3).
-    pub(crate) fn commands(self) -> impl Iterator<Item = Change<'a>> {
-        let deleted = self.previous.map(|previous| Change {
-            kind: CommandKind::ValueDeleted,
-            value: Some(previous),
-            previous: None,
-            ..self
-        });
-        let command = Change {
-            previous: None,
-            ..self
-        };
-        deleted.into_iter().chain([command])
-    }
-}
-
-impl fmt::Display for Change<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {:?}", self.kind.name(), self.key)?;
-        if let Some(name) = self.name() {
-            write!(f, " {name:?}")?;
-        }
-        if let Some(value) = self.value {
-            write!(f, " = {value}")?;
-        }
-        if let Some(previous) = self.previous {
-            write!(f, " (was {previous})")?;
-        }
-        if !self.changed {
-            f.write_str(" (no change)")?;
-        }
-        Ok(())
-    }
-}
-
-impl fmt::Debug for Change<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Change({self})")
-    }
-}
 
 /// A record under construction, and when it is finished.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -384,7 +249,7 @@ impl<'a> RecordView<'a> {
             for _ in 0..run.changes {
                 let before = rest;
                 match decode_change(run.key, &mut rest) {
-                    Some(change) if is_consistent(&change) && rest.len() as u64 >= end => {}
+                    Some(change) if change.is_consistent() && rest.len() as u64 >= end => {}
                     _ => return Err(malformed(before, "a change")),
                 }
             }
@@ -428,16 +293,6 @@ impl<'a> RecordView<'a> {
         Runs {
             rest: self.payload.get(RECORD_HEAD_BYTES..).unwrap_or_default(),
         }
-    }
-}
-
-/// What only certain commands carry, they carry; and a DELETE_VALUE changed something if there was something.
-fn is_consistent(change: &Change<'_>) -> bool {
-    let carried = (change.value.is_some(), change.previous.is_some());
-    match change.kind {
-        CommandKind::SetValue => change.value.is_some(),
-        CommandKind::DeleteValue => change.value.is_none() && change.changed == carried.1,
-        _ => carried == (false, false) && change.name.is_empty(),
     }
 }
 

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 
 use super::case_table;
+use super::change::{Change, CommandKind};
 use super::key;
-use super::record::{Change, CommandKind, RecordView};
+use super::record::RecordView;
 use super::value::Value;
 
 /// What a batch is evaluated against: the state, or the state under records that are decided but not yet durable.
