@@ -118,13 +118,17 @@ impl Identity {
         if !rest.is_empty() || entries.len() as u64 != u64::from(count) {
             return damaged(LINEAGE_COUNT, "the length of the lineage", count.to_string());
         }
+        let trim_base = get_u64(bytes, TRIM_BASE);
+        if trim_base == 0 {
+            return damaged(TRIM_BASE, "a sequence number", "0".into());
+        }
         let lineage = entries
             .iter()
             .map(|entry| (Epoch::from_bytes(get(entry, 0)), get_u64(entry, 16)))
             .collect();
         Ok(Identity {
             created: get_u64(bytes, CREATED).cast_signed(),
-            trim_base: get_u64(bytes, TRIM_BASE),
+            trim_base,
             lineage,
         })
     }

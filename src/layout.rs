@@ -63,7 +63,8 @@ impl Layout {
     pub(crate) fn parse_segment(name: &OsStr) -> Option<u64> {
         let digits = stem_of(name, SEGMENT_EXTENSION)?;
         let is_number = digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit());
-        is_number.then(|| digits.parse().ok()).flatten()
+        let first = is_number.then(|| digits.parse().ok()).flatten();
+        first.filter(|first| *first > 0)
     }
 
     pub(crate) fn ports(&self) -> PathBuf {
@@ -161,6 +162,7 @@ mod tests {
             assert_eq!(Layout::parse_segment(path.file_name().unwrap()), Some(first));
         }
         for other in [
+            "00000000000000000000.segment",
             "1.segment",
             "00000000000000000001.segment.unfinished",
             "+0000000000000000001.segment",

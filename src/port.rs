@@ -131,10 +131,15 @@ impl Port {
     }
 
     pub(crate) fn remove(engine: &Arc<Engine>, name: &str) -> Result<()> {
-        let port = Port::open(engine, name)?;
+        let owned = match Port::open(engine, name) {
+            Ok(port) => Some(port),
+            // Nobody can follow it any more; removing it is what is left.
+            Err(Error::Damaged { .. } | Error::EpochMismatch { .. }) => None,
+            Err(error) => return Err(error),
+        };
         let path = engine.layout().port(name);
         remove_if_there(engine.env(), &path)?;
-        drop(port);
+        drop(owned);
         sync_parent(engine.env(), &path)
     }
 

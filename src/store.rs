@@ -173,10 +173,10 @@ impl Store {
         Port::open(&self.engine, name)
     }
 
-    /// Removes the port of this name with its cursor, durably.
+    /// Removes the port of this name with its cursor, durably; also one that is damaged or of another history.
     ///
     /// # Errors
-    /// Those of [`open_port`](Store::open_port).
+    /// [`PortNotFound`](Error::PortNotFound), [`PortInUse`](Error::PortInUse), [`Name`](Error::Name), [`Io`](Error::Io).
     pub fn remove_port(&self, name: &str) -> Result<()> {
         Port::remove(&self.engine, name)
     }

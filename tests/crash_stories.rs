@@ -352,4 +352,30 @@ fn a_port_of_another_epoch_is_refused_by_name() {
         "{error}"
     );
     assert_eq!(set(&store, 1).unwrap(), Some(1), "the store itself goes on");
+    store.remove_port("p").unwrap();
+    assert_eq!(
+        store.port("p", &KeyPath::root()).unwrap().acknowledged(),
+        1,
+        "made anew, at the present"
+    );
+}
+
+/// Crash story 12: a damaged port vouches for nothing, says so when it is opened, and can be removed.
+#[test]
+fn a_damaged_port_is_refused_and_named_and_the_store_goes_on() {
+    let fixture = Fixture::new();
+    drop(fixture.open().port("p", &KeyPath::root()).unwrap());
+    let port = fixture.path().join("ports/p.port");
+    let mut bytes = std::fs::read(&port).unwrap();
+    bytes[4096] ^= 1;
+    std::fs::write(&port, bytes).unwrap();
+    let store = fixture.open();
+    let error = store.open_port("p").unwrap_err();
+    assert!(
+        matches!(&error, Error::Damaged { file, offset: 4096, .. } if *file == port),
+        "{error}"
+    );
+    assert_eq!(set(&store, 1).unwrap(), Some(1));
+    store.remove_port("p").unwrap();
+    assert!(!port.exists());
 }
