@@ -30,9 +30,9 @@ Examples:
   clusdb tour                                              what it does, shown in a throw-away store
   clusdb --store cluster.db set Cluster/Name '' main       set the default value of a key
   clusdb --store cluster.db port create audit Cluster      follow a key and all below it from now on
-  clusdb --store cluster.db watch audit --once             all changes since the last time, then exit
+  clusdb --store cluster.db watch audit --once             all changes since the last time
 
-Exit codes: 0 ok, 1 error, 2 usage, 3 not found, 4 condition failed, 5 store in use, 6 damage.";
+Exit codes: 0 ok, 1 error, 2 usage, 3 not found, 5 store in use, 6 damage.";
 
 /// How results are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

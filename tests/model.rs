@@ -1,0 +1,434 @@
+//! Property tests: the pure model, the store and its ports against a naive model of the same specification.
+//!
+//! A failure prints its seed as a line `cc …`, which also goes to `tests/model.regressions` and is tried first from then
+//! on. `CLUSDB_CASES=n` runs n cases of each test.
+
+#[path = "support/harness.rs"]
+mod harness;
+#[path = "support/naive.rs"]
+mod naive;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Barrier;
+use std::thread;
+
+use clusdb::model::{Limits, Overlay, State, evaluate};
+use clusdb::{Batch, Notification, Port, Store};
+use harness::{
+    Answer, Checked, Home, answer, batch, build, commit, committed, contents, dump, line, path, reason, shown,
+};
+use naive::Committed;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+use proptest::test_runner::{FileFailurePersistence, TestCaseResult};
+
+fn cases(default: u32) -> ProptestConfig {
+    let asked = std::env::var("CLUSDB_CASES").ok();
+    let asked = asked.map(|cases| cases.parse().expect("CLUSDB_CASES is a number"));
+    ProptestConfig {
+        cases: asked.unwrap_or(default),
+        failure_persistence: Some(Box::new(FileFailurePersistence::Direct(
+            "tests/model.regressions",
+        ))),
+        ..ProptestConfig::default()
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(260))]
+    #[test]
+    fn a_batch_does_what_the_naive_model_says(groups in vec(vec(batch(), 1..5), 1..10)) {
+        let limits = Limits::default();
+        let mut model = naive::Store::new();
+        let mut state = State::new();
+        for group in groups {
+            // As the store commits a group: each batch on the ones before it, which the state does not have yet. The
+            // same batch on a state that has them must be decided the same.
+            let mut pending = Overlay::new(&state);
+            let mut applied = state.clone();
+            for wanted in group {
+                let (batch, wanted) = build(&model, wanted)?;
+                let decided = evaluate(&pending, &batch, &limits);
+                prop_assert_eq!(&decided, &evaluate(&applied, &batch, &limits));
+                let committed = model.commit(&wanted);
+                match decided {
+                    Err(refused) => prop_assert_eq!(Err(reason(&refused)), committed),
+                    Ok(record) if record.view().is_empty() => prop_assert_eq!(Ok(None), committed),
+                    Ok(record) => {
+                        let sequence = model.last_sequence();
+                        prop_assert_eq!(Ok(Some(sequence)), committed);
+                        let changes: Vec<_> = record.view().changes().map(shown).collect();
+                        prop_assert_eq!(&changes, &model.log.last().unwrap().shown);
+                        pending.apply(record.view());
+                        applied.apply(record.view(), sequence as i64);
+                    }
+                }
+            }
+            state = applied;
+            prop_assert_eq!(dump(state.walk("", true).unwrap()), model.dump());
+            prop_assert_eq!((state.key_count(), state.value_count()), model.counts());
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(80))]
+    #[test]
+    fn the_state_after_reopening_is_the_fold_of_the_records(
+        steps in vec(prop_oneof![8 => batch().prop_map(Some), 1 => Just(None)], 1..40),
+        crash in any::<bool>(),
+    ) {
+        let mut home = Home::new(u64::MAX);
+        let mut model = naive::Store::new();
+        let mut folded = State::new();
+        for step in steps {
+            let Some(wanted) = step else {
+                home.reopen(crash);
+                prop_assert_eq!(contents(home.store()), model.dump());
+                continue;
+            };
+            let (batch, wanted) = build(&model, wanted)?;
+            // The log lends no records to fold, but a rehearsal gives the very record that the commit will write.
+            let rehearsal = home.store().dry_run(&batch);
+            commit(home.store(), &mut model, batch, &wanted)?;
+            if let Ok(record) = rehearsal {
+                folded.apply(record.view(), 0);
+            }
+        }
+        home.reopen(crash);
+        let store = home.store();
+        let log = committed(&store.log(1..=u64::MAX).unwrap());
+        prop_assert_eq!(&log, &model.log);
+        prop_assert_eq!(contents(store), model.dump());
+        prop_assert_eq!(contents(store), naive::replay(&log).dump());
+        prop_assert_eq!(contents(store), dump(folded.walk("", true).unwrap()));
+        let stat = store.stat().unwrap();
+        prop_assert_eq!((stat.keys, stat.values), model.counts());
+        prop_assert_eq!(stat.durable_sequence, model.last_sequence());
+    }
+}
+
+/// What happens to the ports, each named by its index.
+#[derive(Clone, Debug)]
+enum PortStep {
+    Commit(naive::Batch),
+    Open(usize),
+    Get(usize),
+    /// One of the notifications that are out, in any order.
+    Acknowledge(usize, Index),
+    Rewind(usize),
+    Drop(usize),
+    Reopen {
+        crash: bool,
+    },
+}
+
+const PORTS: usize = 3;
+
+/// Keys that the batches often meet, in any spelling and above one another; and one that they never do.
+fn port_key() -> impl Strategy<Value = String> {
+    select(vec!["", "a", "B", "A\\a", "b\\A\\b", "ς", "no such key"]).prop_map(str::to_owned)
+}
+
+fn port_step() -> impl Strategy<Value = PortStep> {
+    let index = any::<Index>();
+    prop_oneof![
+        12 => batch().prop_map(PortStep::Commit),
+        6 => (0..PORTS).prop_map(PortStep::Open),
+        14 => (0..PORTS).prop_map(PortStep::Get),
+        6 => (0..PORTS, index).prop_map(|(port, which)| PortStep::Acknowledge(port, which)),
+        1 => (0..PORTS).prop_map(PortStep::Rewind),
+        1 => (0..PORTS).prop_map(PortStep::Drop),
+        1 => any::<bool>().prop_map(|crash| PortStep::Reopen { crash }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(cases(100))]
+    #[test]
+    fn each_port_shows_exactly_what_the_naive_model_filters(
+        keys in prop::array::uniform::<_, PORTS>(port_key()),
+        limit_bytes in select(vec![u64::MAX, 2000]),
+        steps in vec(port_step(), 1..200),
+    ) {
+        let mut home = Home::new(limit_bytes);
+        let mut model = naive::Store::new();
+        let mut number = 0..;
+        let mut ports = keys.map(|key| Followed::new(number.next().unwrap_or(0), key));
+        for step in steps {
+            match step {
+                PortStep::Commit(wanted) => {
+                    let (batch, wanted) = build(&model, wanted)?;
+                    commit(home.store(), &mut model, batch, &wanted)?;
+                }
+                PortStep::Open(port) => ports[port].open(home.store(), &model)?,
+                PortStep::Get(port) => ports[port].get(&model, limit_bytes)?,
+                PortStep::Acknowledge(port, which) => ports[port].acknowledge(&model, which)?,
+                PortStep::Rewind(port) => ports[port].rewind()?,
+                PortStep::Drop(port) => ports[port].drop()?,
+                PortStep::Reopen { crash } => {
+                    // A port keeps its store open.
+                    ports.iter_mut().try_for_each(Followed::drop)?;
+                    home.reopen(crash);
+                }
+            }
+        }
+        for port in &mut ports {
+            port.check_listed(home.store(), &model)?;
+            port.drop()?;
+        }
+        drop(home);
+        for given in ports.iter().flat_map(|port| &port.past) {
+            given.check()?;
+        }
+    }
+}
+
+/// A port, and what the specification says of it.
+struct Followed {
+    name: String,
+    key: String,
+    port: Option<Port>,
+    /// Everything up to here is acknowledged; none as long as the port was never opened.
+    acknowledged: Option<u64>,
+    /// Everything up to here was got.
+    position: u64,
+    /// Got and not yet acknowledged together with all before it.
+    outstanding: VecDeque<Given>,
+    /// Kept to see that they stay valid.
+    past: Vec<Given>,
+}
+
+struct Given {
+    notification: Notification,
+    expected: Vec<Committed>,
+    upto: u64,
+    is_acknowledged: bool,
+}
+
+impl Given {
+    fn check(&self) -> TestCaseResult {
+        prop_assert_eq!(committed(&self.notification), &self.expected[..]);
+        for (batch, expected) in self.notification.batches().zip(&self.expected) {
+            let lines: Vec<_> = batch.commands().map(line).collect();
+            prop_assert_eq!(lines, naive::Store::commands(&expected.shown));
+        }
+        Ok(())
+    }
+}
+
+impl Followed {
+    fn new(number: usize, key: String) -> Followed {
+        Followed {
+            name: format!("port{number}"),
+            key,
+            port: None,
+            acknowledged: None,
+            position: 0,
+            outstanding: VecDeque::new(),
+            past: Vec::new(),
+        }
+    }
+
+    fn open(&mut self, store: &Store, model: &naive::Store) -> TestCaseResult {
+        let opened = store.port(&self.name, &path(&self.key));
+        if self.port.is_some() {
+            prop_assert_eq!(opened.unwrap_err().word(), "port_in_use");
+            return Ok(());
+        }
+        self.port = Some(opened.unwrap());
+        self.position = *self.acknowledged.get_or_insert_with(|| model.last_sequence());
+        Ok(())
+    }
+
+    fn get(&mut self, model: &naive::Store, limit_bytes: u64) -> TestCaseResult {
+        let Some(port) = &self.port else {
+            return Ok(());
+        };
+        let last = model.last_sequence();
+        let mut expected = model.notification(&self.key, self.position, last);
+        let Some(notification) = port.try_get().unwrap() else {
+            prop_assert_eq!(expected, []);
+            return Ok(());
+        };
+        self.position = last;
+        // How many batches fit is not ours to say, but one always does.
+        if limit_bytes < u64::MAX && (1..expected.len()).contains(&notification.len()) {
+            expected.truncate(notification.len());
+            self.position = expected[notification.len() - 1].sequence;
+        }
+        let given = Given {
+            notification,
+            expected,
+            upto: self.position,
+            is_acknowledged: false,
+        };
+        given.check()?;
+        self.outstanding.push_back(given);
+        Ok(())
+    }
+
+    fn acknowledge(&mut self, model: &naive::Store, which: Index) -> TestCaseResult {
+        let (Some(port), false) = (&self.port, self.outstanding.is_empty()) else {
+            return Ok(());
+        };
+        let which = which.index(self.outstanding.len());
+        self.outstanding[which].notification.acknowledge().unwrap();
+        self.outstanding[which].is_acknowledged = true;
+        let in_order = self.outstanding.iter();
+        let done = in_order.take_while(|given| given.is_acknowledged).count();
+        for given in self.outstanding.drain(..done) {
+            self.acknowledged = Some(given.upto);
+            self.past.push(given);
+        }
+        self.check_cursor(port.acknowledged(), model)
+    }
+
+    /// The cursor may stand behind records that the port does not show, and behind no other.
+    fn check_cursor(&self, cursor: u64, model: &naive::Store) -> TestCaseResult {
+        let acknowledged = self.acknowledged.expect("the port was opened");
+        prop_assert!(cursor >= acknowledged);
+        prop_assert_eq!(model.notification(&self.key, acknowledged, cursor), []);
+        Ok(())
+    }
+
+    fn rewind(&mut self) -> TestCaseResult {
+        if let (Some(port), Some(acknowledged)) = (&self.port, self.acknowledged) {
+            port.rewind().unwrap();
+            self.position = acknowledged;
+            for given in self.outstanding.drain(..) {
+                let refused = given.notification.acknowledge();
+                prop_assert_eq!(refused.unwrap_err().word(), "acknowledgement_refused");
+                self.past.push(given);
+            }
+        }
+        Ok(())
+    }
+
+    fn drop(&mut self) -> TestCaseResult {
+        self.port = None;
+        for given in self.outstanding.drain(..) {
+            let refused = given.notification.acknowledge();
+            prop_assert_eq!(refused.unwrap_err().word(), "port_closed");
+            self.past.push(given);
+        }
+        Ok(())
+    }
+
+    fn check_listed(&self, store: &Store, model: &naive::Store) -> TestCaseResult {
+        let infos = store.ports().unwrap();
+        let info = infos.iter().find(|info| info.name == self.name);
+        prop_assert_eq!(info.is_some(), self.acknowledged.is_some());
+        if let (Some(info), Some(acknowledged)) = (info, self.acknowledged) {
+            prop_assert_eq!(info.key.as_str(), &self.key);
+            self.check_cursor(info.acknowledged, model)?;
+            let pending = model.notification(&self.key, acknowledged, model.last_sequence());
+            prop_assert_eq!(info.pending, pending.len() as u64);
+        }
+        Ok(())
+    }
+}
+
+const THREADS: usize = 4;
+
+proptest! {
+    #![proptest_config(cases(40))]
+    #[test]
+    fn group_commit_gives_some_sequential_order(
+        wanted in prop::array::uniform::<_, THREADS>(vec(batch(), 1..10)),
+    ) {
+        let mut batches = Vec::new();
+        for (thread, wanted) in wanted.into_iter().enumerate() {
+            let built = wanted.into_iter().enumerate().map(|(nth, wanted)| {
+                let (mut batch, wanted) = build(&naive::Store::new(), wanted)?;
+                let request_id = [thread as u8 + 1, nth as u8].repeat(8);
+                batch.set_request_id(request_id.try_into().expect("16 bytes"));
+                Ok((batch, wanted))
+            });
+            batches.push(built.collect::<Checked<Vec<_>>>()?);
+        }
+        let mut home = Home::new(u64::MAX);
+        let answers = commit_concurrently(home.store(), &batches);
+
+        // Whose batch each record says it is, and who was answered with its sequence number.
+        let mut answered = BTreeMap::new();
+        for (own, answers) in batches.iter().zip(&answers) {
+            for ((batch, wanted), answer) in own.iter().zip(answers) {
+                match answer {
+                    Ok(Some(sequence)) => {
+                        let twice = answered.insert(*sequence, (batch.request_id(), wanted));
+                        prop_assert!(twice.is_none(), "two batches were answered {sequence}");
+                    }
+                    Ok(None) => prop_assert!(wanted.commands.is_empty()),
+                    Err(_) => {}
+                }
+            }
+        }
+        let mut moments = vec![naive::Store::new()];
+        let log = home.store().log(1..=u64::MAX).unwrap();
+        for record in &log {
+            let mut model = moments[moments.len() - 1].clone();
+            let Some((request_id, wanted)) = answered.remove(&record.sequence()) else {
+                return Err(TestCaseError::fail(format!("nobody was answered {record:?}")));
+            };
+            prop_assert_eq!(record.request_id(), request_id);
+            prop_assert_eq!(model.commit(wanted), Ok(Some(record.sequence())));
+            moments.push(model);
+        }
+        prop_assert!(answered.is_empty(), "acknowledged and not in the log: {answered:?}");
+        let model = &moments[moments.len() - 1];
+        prop_assert_eq!(committed(&log), &model.log[..]);
+        prop_assert_eq!(contents(home.store()), model.dump());
+        for (own, answers) in batches.iter().zip(&answers) {
+            check_moments(own, answers, &moments)?;
+        }
+        home.reopen(true);
+        prop_assert_eq!(contents(home.store()), model.dump());
+    }
+}
+
+fn commit_concurrently(store: &Store, batches: &[Vec<(Batch, naive::Batch)>]) -> Vec<Vec<Answer>> {
+    let start = Barrier::new(batches.len());
+    let commit_all = |own: &[(Batch, naive::Batch)]| -> Vec<Answer> {
+        start.wait();
+        own.iter()
+            .map(|(batch, _)| answer(store.commit(batch.clone())))
+            .collect()
+    };
+    thread::scope(|scope| {
+        let threads: Vec<_> = batches
+            .iter()
+            .map(|own| scope.spawn(|| commit_all(own)))
+            .collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    })
+}
+
+/// A thread's commits take effect in its order, and a batch is refused for what was so at some moment in between.
+fn check_moments(
+    own: &[(Batch, naive::Batch)],
+    answers: &[Answer],
+    moments: &[naive::Store],
+) -> TestCaseResult {
+    let mut before = 0;
+    for (nth, ((_, wanted), answer)) in own.iter().zip(answers).enumerate() {
+        match answer {
+            Ok(sequence) => {
+                prop_assert!(sequence.is_none_or(|sequence| sequence > before));
+                before = sequence.unwrap_or(before);
+            }
+            Err(_) => {
+                let next = answers[nth..].iter().find_map(|later| later.ok().flatten());
+                let upto = next.unwrap_or(moments.len() as u64);
+                let mut between = moments[before as usize..upto as usize].iter();
+                let is_explained = between.any(|model| model.clone().commit(wanted) == *answer);
+                prop_assert!(
+                    is_explained,
+                    "{answer:?} for {wanted:?} at no moment in {before}..{upto}"
+                );
+            }
+        }
+    }
+    Ok(())
+}
