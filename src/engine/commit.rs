@@ -49,16 +49,6 @@ impl Request {
     }
 }
 
-/// What the evaluation of one batch of a group gave.
-enum Decision {
-    /// Known without looking at a record that is not durable yet.
-    Answered(Result<Commit>),
-    /// To be appended.
-    Record(Record),
-    /// A refusal that rests on a record of the same group: true only once that is durable.
-    RefusedAfterRecord(Error),
-}
-
 impl Engine {
     /// Commits the batch. It is durable and visible when this returns.
     pub(crate) fn commit(&self, batch: Batch) -> Result<Commit> {
@@ -89,20 +79,22 @@ impl Engine {
     }
 
     /// Commits a group, and answers each of it.
+    ///
+    /// A refusal may rest on a record of the same group. So it is answered after that record is durable, or, if it
+    /// never will be, not at all: nobody is refused by a state that never was.
     pub(super) fn lead(&self, group: &[Request]) -> Vec<Result<Commit>> {
         let mut writer = lock(&self.writer);
-        if let Err(error) = self
-            .check_open()
-            .and_then(|()| self.poisoned().map_or(Ok(()), Err))
-        {
-            return group.iter().map(|_| Err(error.clone())).collect();
-        }
-        let decisions = self.decide(group);
-        match self.append(&mut writer, group, &decisions) {
-            Ok(time) => {
-                let first = self.publish(&writer, &decisions, time);
-                answer(decisions, first, time)
+        let time = self.env.now();
+        let appended = match self.check_commits() {
+            Ok(()) => {
+                let decisions = self.decide(group);
+                self.append(&mut writer, group, &decisions, time)
+                    .map(|()| decisions)
             }
+            Err(error) => return group.iter().map(|_| Err(error.clone())).collect(),
+        };
+        match appended {
+            Ok(decisions) => self.publish(&writer, decisions, time),
             Err(AppendError::Refused(error)) if group.len() == 1 => vec![Err(error)],
             // One of the group may be too big for the disk: let each try alone.
             Err(AppendError::Refused(_)) => {
@@ -118,56 +110,51 @@ impl Engine {
         }
     }
 
+    fn check_commits(&self) -> Result<()> {
+        self.check_open()?;
+        self.poisoned().map_or(Ok(()), Err)
+    }
+
     /// Evaluates each batch on the state as the ones before it will have left it.
-    fn decide(&self, group: &[Request]) -> Vec<Decision> {
+    fn decide(&self, group: &[Request]) -> Vec<Result<Record>> {
         let visible = self.visible.read().unwrap_or_else(PoisonError::into_inner);
         let mut pending = Overlay::new(&visible.state);
         let mut decisions = Vec::with_capacity(group.len());
-        let mut has_record = false;
         for (index, request) in group.iter().enumerate() {
-            decisions.push(match evaluate(&pending, &request.batch, &self.limits) {
-                Ok(record) => {
-                    if index + 1 < group.len() {
-                        pending.apply(record.view());
-                    }
-                    has_record = true;
-                    Decision::Record(record)
-                }
-                Err(error) if has_record => Decision::RefusedAfterRecord(error.into()),
-                Err(error) => Decision::Answered(Err(error.into())),
-            });
+            let decision = evaluate(&pending, &request.batch, &self.limits);
+            if let (Ok(record), true) = (&decision, index + 1 < group.len()) {
+                pending.apply(record.view());
+            }
+            decisions.push(decision.map_err(Error::from));
         }
         decisions
     }
 
-    /// Makes the group's records durable, and gives their commit time.
+    /// Makes the group's records durable.
     fn append(
         &self,
         writer: &mut Writer,
         group: &[Request],
-        decisions: &[Decision],
-    ) -> Result<i64, AppendError> {
-        let time = self.env.now();
+        decisions: &[Result<Record>],
+        time: i64,
+    ) -> Result<(), AppendError> {
         let records: Vec<_> = group
             .iter()
             .zip(decisions)
-            .filter_map(|(request, decision)| match decision {
-                Decision::Record(record) => Some(Pending {
-                    request_id: request.batch.request_id(),
-                    payload: record.payload(),
-                }),
-                _ => None,
+            .filter_map(|(request, decision)| {
+                let payload = decision.as_ref().ok()?.payload();
+                let request_id = request.batch.request_id();
+                Some(Pending { request_id, payload })
             })
             .collect();
-        if !records.is_empty() {
-            writer.append(&records, time)?;
+        match records.is_empty() {
+            true => Ok(()),
+            false => writer.append(&records, time),
         }
-        Ok(time)
     }
 
-    /// Shows what has become durable: first to the next life of the store, then to readers, then to ports. Gives
-    /// the sequence number of the group's first record.
-    fn publish(&self, writer: &Writer, decisions: &[Decision], time: i64) -> u64 {
+    /// Shows what has become durable: to the next life of the store, then to readers, then to ports. Answers all.
+    fn publish(&self, writer: &Writer, decisions: Vec<Result<Record>>, time: i64) -> Vec<Result<Commit>> {
         let position = writer.position();
         self.head.publish(|head| {
             head.durable_sequence = position.sequence;
@@ -177,32 +164,19 @@ impl Engine {
             head.epoch = self.epoch();
         });
         let mut visible = self.visible.write().unwrap_or_else(PoisonError::into_inner);
-        let first = visible.position.sequence + 1;
-        for decision in decisions {
-            if let Decision::Record(record) = decision {
-                visible.state.apply(record.view(), time);
-            }
-        }
+        let mut sequence = visible.position.sequence;
+        let mut answer = |decision: Result<Record>| {
+            visible.state.apply(decision?.view(), time);
+            sequence += 1;
+            Ok(Commit {
+                sequence: Some(sequence),
+                time,
+            })
+        };
+        let answers = decisions.into_iter().map(&mut answer).collect();
         visible.position = position;
         drop(visible);
         self.changed.notify(usize::MAX);
-        first
+        answers
     }
-}
-
-fn answer(decisions: Vec<Decision>, first: u64, time: i64) -> Vec<Result<Commit>> {
-    let mut sequence = first;
-    let mut answer = |decision| match decision {
-        Decision::Answered(answer) => answer,
-        Decision::RefusedAfterRecord(error) => Err(error),
-        Decision::Record(_) => {
-            let commit = Commit {
-                sequence: Some(sequence),
-                time,
-            };
-            sequence += 1;
-            Ok(commit)
-        }
-    };
-    decisions.into_iter().map(&mut answer).collect()
 }
