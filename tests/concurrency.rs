@@ -179,6 +179,41 @@ fn a_waiting_get_ends_when_the_port_or_the_store_is_closed() {
     });
 }
 
+/// Without a race: the get is known to wait, and the waker tells whether it was woken.
+#[test]
+fn closing_wakes_a_get_that_waits() {
+    let (_folder, store) = open();
+    for close in [
+        |port: &Port, _: &Store| port.close(),
+        |_: &Port, store: &Store| store.close().unwrap(),
+    ] {
+        let port = store.port("p", &key("")).unwrap();
+        let flag = Arc::new(Flag(AtomicBool::new(false)));
+        let waker = Waker::from(Arc::clone(&flag));
+        let mut waiting = pin!(port.get_async());
+        assert!(
+            waiting
+                .as_mut()
+                .poll(&mut Context::from_waker(&waker))
+                .is_pending()
+        );
+        close(&port, &store);
+        assert!(flag.0.load(Ordering::SeqCst), "woken");
+        assert!(matches!(
+            waiting.as_mut().poll(&mut Context::from_waker(&waker)),
+            Poll::Ready(Err(_))
+        ));
+    }
+}
+
+struct Flag(AtomicBool);
+
+impl Wake for Flag {
+    fn wake(self: Arc<Flag>) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
 #[test]
 fn a_get_with_a_timeout_ends_with_nothing_or_with_what_comes() {
     let (_folder, store) = open();

@@ -360,6 +360,57 @@ fn a_port_of_another_epoch_is_refused_by_name() {
     );
 }
 
+#[test]
+fn a_new_port_and_an_acknowledgement_are_synced_before_they_return() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    fixture.probe.take();
+    let port = store.port("p", &KeyPath::root()).unwrap();
+    let ops = fixture.probe.take();
+    let expected = [
+        Op::Sync("p.port.unfinished".into()),
+        Op::Rename {
+            from: "p.port.unfinished".into(),
+            to: "p.port".into(),
+        },
+        Op::SyncDir("ports".into()),
+    ];
+    assert_eq!(ops[ops.len() - 3..], expected);
+    set(&store, 1).unwrap();
+    let notification = port.get().unwrap();
+    fixture.probe.take();
+    notification.acknowledge().unwrap();
+    let ops = fixture.probe.take();
+    assert!(
+        matches!(&ops[0], Op::Write { file, .. } if file == "p.port"),
+        "{ops:?}"
+    );
+    assert_eq!(ops[1..], [Op::Sync("p.port".into())]);
+}
+
+/// A write that failed leaves the cursor as it was, and can be tried again.
+#[test]
+fn an_acknowledgement_that_failed_can_be_tried_again() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let port = store.port("p", &KeyPath::root()).unwrap();
+    set(&store, 1).unwrap();
+    let notification = port.get().unwrap();
+    fixture
+        .probe
+        .rule(fails(ErrorKind::Other, |op| *op == Op::Sync("p.port".into())));
+    assert!(matches!(
+        notification.acknowledge().unwrap_err(),
+        Error::Io { .. }
+    ));
+    assert_eq!(port.acknowledged(), 0);
+    fixture.probe.rule(|_| Fate::Done);
+    notification.acknowledge().unwrap();
+    assert_eq!(port.acknowledged(), 1);
+    drop((port, store));
+    assert_eq!(fixture.open().open_port("p").unwrap().acknowledged(), 1);
+}
+
 /// Crash story 12: a damaged port vouches for nothing, says so when it is opened, and can be removed.
 #[test]
 fn a_damaged_port_is_refused_and_named_and_the_store_goes_on() {
