@@ -119,15 +119,12 @@ impl Engine {
     fn decide(&self, group: &[Request]) -> Vec<Result<Record>> {
         let visible = self.visible.read().unwrap_or_else(PoisonError::into_inner);
         let mut pending = Overlay::new(&visible.state);
-        let mut decisions = Vec::with_capacity(group.len());
-        for (index, request) in group.iter().enumerate() {
-            let decision = evaluate(&pending, &request.batch, &self.limits);
-            if let (Ok(record), true) = (&decision, index + 1 < group.len()) {
-                pending.apply(record.view());
-            }
-            decisions.push(decision.map_err(Error::from));
-        }
-        decisions
+        let evaluate = |request: &Request| pending.evaluate(&request.batch, &self.limits);
+        group
+            .iter()
+            .map(evaluate)
+            .map(|decision| decision.map_err(Error::from))
+            .collect()
     }
 
     /// Makes the group's records durable.

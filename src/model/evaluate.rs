@@ -1,13 +1,11 @@
 //! Deciding: what a batch would do to a view, without doing it.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use super::batch::{Batch, Command};
-use super::case_table;
 use super::change::CommandKind;
 use super::error::{BatchError, CommandError, Limit, LimitExceeded};
-use super::key::{self, KeyPath, SEPARATOR, ValueName};
-use super::record::{MAX_RECORD_BYTES, Record, RecordView};
+use super::key::{self, KeyPath, ValueName};
+use super::overlay::{Decisions, Overlay};
+use super::record::{MAX_RECORD_BYTES, Record};
 use super::state::View;
 use super::value::Value;
 
@@ -38,21 +36,37 @@ impl Default for Limits {
 /// # Errors
 /// The first command that fails; nothing of the batch happens then (specification, section 2).
 pub fn evaluate(view: &dyn View, batch: &Batch, limits: &Limits) -> Result<Record, BatchError> {
-    let mut decision = Decision {
+    decide(view, batch, limits).map(|(record, _)| record)
+}
+
+impl Overlay<'_> {
+    /// Decides what the batch does to the overlay, and adds it, if the batch is not refused.
+    ///
+    /// # Errors
+    /// Those of [`evaluate`].
+    pub fn evaluate(&mut self, batch: &Batch, limits: &Limits) -> Result<Record, BatchError> {
+        let (record, decisions) = decide(self, batch, limits)?;
+        self.add(decisions);
+        Ok(record)
+    }
+}
+
+fn decide(view: &dyn View, batch: &Batch, limits: &Limits) -> Result<(Record, Decisions), BatchError> {
+    let mut evaluation = Evaluation {
         running: Overlay::new(view),
-        record: Record::new(),
+        record: Record::for_batch(batch),
         limits,
         current: Some(batch.key().clone()),
     };
     for (index, command) in batch.commands().iter().enumerate() {
         let refused = |source| BatchError { index, source };
-        decision.command(batch.key(), command).map_err(refused)?;
-        decision.check_record_size().map_err(refused)?;
+        evaluation.command(batch.key(), command).map_err(refused)?;
+        evaluation.check_record_size().map_err(refused)?;
     }
-    Ok(decision.record)
+    Ok((evaluation.record, evaluation.running.into_decisions()))
 }
 
-struct Decision<'a> {
+struct Evaluation<'a> {
     running: Overlay<'a>,
     record: Record,
     limits: &'a Limits,
@@ -60,7 +74,7 @@ struct Decision<'a> {
     current: Option<KeyPath>,
 }
 
-impl Decision<'_> {
+impl Evaluation<'_> {
     fn command(&mut self, base: &KeyPath, command: &Command) -> Result<(), CommandError> {
         match command {
             Command::CreateKey { path } => self.create_key(base.join(path)?),
@@ -155,123 +169,5 @@ impl Decision<'_> {
         let maximum = self.limits.record_bytes.min(MAX_RECORD_BYTES);
         let size = self.record.payload().len() as u64;
         LimitExceeded::check(Limit::RecordBytes, maximum, size).map_err(CommandError::Limit)
-    }
-}
-
-/// A view under changes that have been decided and not yet made.
-///
-/// A deleted key is a mark that hides the view at and below it, so that deleting costs nothing for what is below.
-/// A key that is made after that hides the view by itself.
-pub struct Overlay<'a> {
-    view: &'a dyn View,
-    /// By folded path, in order, so that all below a key is one range.
-    keys: BTreeMap<Box<str>, Decided>,
-    deleted: BTreeSet<Box<str>>,
-}
-
-struct Decided {
-    /// The stored path of a key made here; none if the view has it.
-    made: Option<Box<str>>,
-    /// By folded name; none = deleted.
-    values: BTreeMap<Box<str>, Option<(Box<str>, Value)>>,
-}
-
-impl<'a> Overlay<'a> {
-    /// Nothing decided yet.
-    #[must_use]
-    pub fn new(view: &'a dyn View) -> Overlay<'a> {
-        Overlay {
-            view,
-            keys: BTreeMap::new(),
-            deleted: BTreeSet::new(),
-        }
-    }
-
-    /// Adds what a record says.
-    pub fn apply(&mut self, record: RecordView<'_>) {
-        for change in record.changes().filter(|change| change.changed()) {
-            let path = case_table::fold(change.key());
-            match (change.kind(), change.name()) {
-                (CommandKind::CreateKey, _) => self.create(&path, change.key()),
-                (CommandKind::DeleteKey, _) => self.delete(&path),
-                (_, Some(name)) => {
-                    let stored = change.value().map(|value| (name.into(), value.to_value()));
-                    self.put_value(&path, &case_table::fold(name), stored);
-                }
-                _ => {}
-            }
-        }
-    }
-
-    /// Makes a key, and what is missing above it. `stored` is spelled down to the last component.
-    fn create(&mut self, path: &str, stored: &str) {
-        let (mut path, mut stored) = (path, stored);
-        while self.key(path).is_none() {
-            let made = Decided {
-                made: Some(stored.into()),
-                values: BTreeMap::new(),
-            };
-            self.keys.insert(path.into(), made);
-            match (key::parent(path), key::parent(stored)) {
-                (Some(above), Some(stored_above)) => (path, stored) = (above, stored_above),
-                _ => return,
-            }
-        }
-    }
-
-    fn delete(&mut self, path: &str) {
-        self.keys.remove(path);
-        let below = format!("{path}{SEPARATOR}");
-        let inside: Vec<_> = self
-            .keys
-            .range::<str, _>((
-                std::ops::Bound::Included(below.as_str()),
-                std::ops::Bound::Unbounded,
-            ))
-            .take_while(|(key, _)| key.starts_with(&below))
-            .map(|(key, _)| key.clone())
-            .collect();
-        for key in inside {
-            self.keys.remove(&key);
-        }
-        self.deleted.insert(path.into());
-    }
-
-    fn put_value(&mut self, path: &str, name: &str, value: Option<(Box<str>, Value)>) {
-        let decided = self.keys.entry(path.into()).or_insert_with(|| Decided {
-            made: None,
-            values: BTreeMap::new(),
-        });
-        decided.values.insert(name.into(), value);
-    }
-
-    /// Whether the view's key at this path is hidden by a deletion at or above it.
-    fn is_hidden(&self, path: &str) -> bool {
-        !self.deleted.is_empty()
-            && (self.deleted.contains(path) || key::ancestors(path).any(|above| self.deleted.contains(above)))
-    }
-}
-
-impl View for Overlay<'_> {
-    fn key(&self, path: &str) -> Option<&str> {
-        match self.keys.get(path) {
-            Some(Decided {
-                made: Some(stored), ..
-            }) => Some(stored),
-            _ if self.is_hidden(path) => None,
-            _ => self.view.key(path),
-        }
-    }
-
-    fn value(&self, path: &str, name: &str) -> Option<(&str, &Value)> {
-        let decided = self.keys.get(path);
-        if let Some(value) = decided.and_then(|decided| decided.values.get(name)) {
-            return value.as_ref().map(|(name, value)| (&**name, value));
-        }
-        let is_made_here = decided.is_some_and(|decided| decided.made.is_some());
-        if is_made_here || self.is_hidden(path) {
-            return None;
-        }
-        self.view.value(path, name)
     }
 }

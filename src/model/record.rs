@@ -7,6 +7,7 @@
 use bincode::config::{Configuration, Fixint, Limit as DecodeLimit, LittleEndian};
 use bincode::{BorrowDecode, Encode};
 
+use super::batch::Batch;
 use super::change::{Change, CommandKind};
 use super::error::MalformedRecord;
 use super::value::ValueRef;
@@ -51,6 +52,8 @@ struct EncodedChange<'a> {
 }
 
 const RECORD_HEAD_BYTES: usize = 8;
+/// A change takes about so many bytes beside its name and its data.
+const CHANGE_BYTES: usize = 40;
 /// The two counters at the end of a run's head are written when the run ends.
 const RUN_COUNTERS_BYTES: usize = 8;
 
@@ -77,9 +80,21 @@ struct LastRun {
 }
 
 impl Record {
+    #[cfg(test)]
     pub(crate) fn new() -> Record {
+        Record::with_capacity(0)
+    }
+
+    /// An empty record with room for what the batch sets, and as much again for what was there before.
+    pub(crate) fn for_batch(batch: &Batch) -> Record {
+        Record::with_capacity(2 * batch.data_bytes() + CHANGE_BYTES * batch.len())
+    }
+
+    fn with_capacity(bytes: usize) -> Record {
+        let mut payload = Vec::with_capacity(bytes);
+        payload.resize(RECORD_HEAD_BYTES, 0);
         Record {
-            payload: vec![0; RECORD_HEAD_BYTES],
+            payload,
             head: Counters::default(),
             last_run: None,
         }

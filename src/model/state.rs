@@ -147,16 +147,24 @@ impl State {
         let (Some(name), Some(value)) = (change.name(), change.value()) else {
             return;
         };
-        let stored = StoredValue {
-            name: name.into(),
-            value: value.to_value(),
-        };
+        let folded_name = case_table::fold(name);
         let key = self.create(folded, change.key(), time);
         if change.changed() {
             key.last_write = time;
         }
-        let replaced = key.values.insert(case_table::fold(name).into(), stored);
-        self.values += u64::from(replaced.is_none());
+        let value = value.to_value();
+        match key.values.get_mut(folded_name.as_str()) {
+            // The common case: the name is there, and is spelled so.
+            Some(stored) if *stored.name == *name => stored.value = value,
+            _ => {
+                let stored = StoredValue {
+                    name: name.into(),
+                    value,
+                };
+                let replaced = key.values.insert(folded_name.into(), stored);
+                self.values += u64::from(replaced.is_none());
+            }
+        }
     }
 
     fn delete_value(&mut self, folded: &str, change: &Change<'_>, time: i64) {
