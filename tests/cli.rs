@@ -395,7 +395,7 @@ fn the_tour_shows_the_notification_of_a_process_that_was_killed() {
     for shown in [
         "with SIGKILL",
         "the notification is still there",
-        r#"2 set_value "Cluster\\Resources\\IP1" "Address" = sz "10.0.0.7" (was sz "10.0.0.5")"#,
+        r#"2 set_value "Cluster\Resources\IP1" "Address" = sz "10.0.0.7" (was sz "10.0.0.5")"#,
         "acknowledged",
         "nothing comes twice",
     ] {

@@ -32,8 +32,8 @@ fn the_example_of_the_readme_is_the_program_that_is_run_here() {
         .unwrap();
     assert!(output.status.success(), "{output:?}");
     let expected = [
-        r#"1 create_key "Cluster\\Resources\\IP1""#,
-        r#"1 set_value "Cluster\\Resources\\IP1" "Address" = sz "10.0.0.7""#,
+        r#"1 create_key "Cluster\Resources\IP1""#,
+        r#"1 set_value "Cluster\Resources\IP1" "Address" = sz "10.0.0.7""#,
     ];
     assert_eq!(
         String::from_utf8(output.stdout)

@@ -6,7 +6,7 @@ use clusdb::{Batch, BatchView, Change, Content, Entry, Value, ValueRef, ValueTyp
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
-use crate::output::Line;
+use crate::output::{Line, escape_control};
 
 /// The name of a type, or the number of one without a name.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -173,14 +173,14 @@ impl<'a> EntryJson<'a> {
                 key: path,
                 name: None,
                 value: None,
-                text: crate::output::escape_control(path),
+                text: escape_control(path),
             },
             Entry::Value { key, name, value } => EntryJson {
                 kind: Some("value"),
                 key,
                 name: Some(name),
                 value: Some(value.as_ref().into()),
-                text: format!("    {:?} = {}", name, value.as_ref()),
+                text: format!("    \"{}\" = {}", escape_control(name), value.as_ref()),
             },
         }
     }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::value::ValueRef;
+use super::value::{Quoted, ValueRef};
 
 /// What a command of the registry did; the numbers are its own (specification, section 2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -125,9 +125,9 @@ impl<'a> Change<'a> {
 
 impl fmt::Display for Change<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {:?}", self.kind.name(), self.key)?;
+        write!(f, "{} {}", self.kind.name(), Quoted(self.key))?;
         if let Some(name) = self.name() {
-            write!(f, " {name:?}")?;
+            write!(f, " {}", Quoted(name))?;
         }
         if let Some(value) = self.value {
             write!(f, " = {value}")?;

@@ -218,8 +218,15 @@ impl fmt::Display for ValueRef<'_> {
         const SHOWN_BYTES: usize = 32;
         write!(f, "{} ", self.value_type)?;
         match self.content() {
-            Content::Text(text) => write!(f, "{text:?}"),
-            Content::Strings(strings) => write!(f, "{strings:?}"),
+            Content::Text(text) => Quoted(&text).fmt(f),
+            Content::Strings(strings) => {
+                f.write_str("[")?;
+                for (index, text) in strings.iter().enumerate() {
+                    f.write_str(if index == 0 { "" } else { ", " })?;
+                    Quoted(text).fmt(f)?;
+                }
+                f.write_str("]")
+            }
             Content::Integer(number) => write!(f, "{number}"),
             Content::Bytes(data) => {
                 for byte in data.iter().take(SHOWN_BYTES) {
@@ -231,6 +238,23 @@ impl fmt::Display for ValueRef<'_> {
                 Ok(())
             }
         }
+    }
+}
+
+/// A text for people: in quotes, backslashes as they are, control characters escaped.
+pub(crate) struct Quoted<'a>(pub(crate) &'a str);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("\"")?;
+        for c in self.0.chars() {
+            if c.is_control() {
+                write!(f, "{}", c.escape_default())?;
+            } else {
+                write!(f, "{c}")?;
+            }
+        }
+        f.write_str("\"")
     }
 }
 
