@@ -22,9 +22,10 @@ mod port_file;
 mod probe;
 mod store;
 mod sync;
+mod tree;
 mod view;
 
-pub use engine::Commit;
+pub use engine::{Commit, OpenedFrom};
 pub use epoch::Epoch;
 pub use error::{Error, Result};
 pub use journal::TornTail;

@@ -11,6 +11,7 @@ use crate::epoch::Epoch;
 use crate::error::Result;
 use crate::model::{Limits, MAX_RECORD_BYTES};
 use crate::store::Store;
+use crate::tree::{Backend, SledBackend};
 
 /// How far the opening of a store has come: bytes of the journal that have been replayed, of all that it has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +35,33 @@ pub struct Options {
     pub(crate) notification_limit_bytes: u64,
     pub(crate) lock_timeout: Duration,
     pub(crate) progress: Option<Watcher>,
+    pub(crate) tree: TreeOptions,
+}
+
+/// How the copy of the state on disk is kept.
+#[derive(Debug, Clone)]
+pub(crate) struct TreeOptions {
+    pub(crate) is_on: bool,
+    pub(crate) backend: Arc<dyn Backend>,
+    /// How long a tree may take for next to nothing.
+    pub(crate) limit: Duration,
+    /// The tree follows once it is so many records behind: replaying fewer costs less.
+    pub(crate) behind_records: u64,
+    /// Files of so many bytes more than several times the live data are made anew.
+    pub(crate) grown_bytes: u64,
+}
+
+impl Default for TreeOptions {
+    fn default() -> TreeOptions {
+        TreeOptions {
+            is_on: true,
+            backend: Arc::new(SledBackend),
+            // A hundred times what it needs.
+            limit: Duration::from_secs(20),
+            behind_records: 500,
+            grown_bytes: 96 << 20,
+        }
+    }
 }
 
 impl Options {
@@ -47,6 +75,7 @@ impl Options {
             notification_limit_bytes: u64::MAX,
             lock_timeout: Duration::ZERO,
             progress: None,
+            tree: TreeOptions::default(),
         }
     }
 
@@ -109,11 +138,21 @@ impl Options {
         self
     }
 
-    /// The environment that the store's files live in; the operating system's by default.
+    /// Whether a copy of the state is kept on the disk behind the journal (the default), so that opening costs the
+    /// size of the state and not the length of the journal. Nothing is lost without it. It costs a thread, a fifth
+    /// of one processor at most while commits come, and space for some times the live data.
+    #[must_use]
+    pub fn tree(mut self, keep: bool) -> Options {
+        self.tree.is_on = keep;
+        self
+    }
+
+    /// The environment that the store's files live in; the operating system's by default. The tree knows of that
+    /// one only, and is turned off.
     #[must_use]
     pub fn env(mut self, env: Arc<dyn Env>) -> Options {
         self.env = env;
-        self
+        self.tree(false)
     }
 
     /// Opens the store in this directory. Recovers it first where it was not closed: blocks until what it shows is
@@ -135,6 +174,7 @@ impl fmt::Debug for Options {
             .field("segment_size_bytes", &self.segment_size_bytes)
             .field("notification_limit_bytes", &self.notification_limit_bytes)
             .field("lock_timeout", &self.lock_timeout)
+            .field("tree", &self.tree.is_on)
             .finish_non_exhaustive()
     }
 }

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::engine::{Commit, Engine};
+use crate::engine::{Commit, Engine, OpenedFrom};
 use crate::epoch::Epoch;
 use crate::error::{Error, Result};
 use crate::journal::TornTail;
@@ -34,7 +34,11 @@ pub struct Stat {
     pub first_sequence: u64,
     /// The newest record; 0 if nothing was committed yet.
     pub durable_sequence: u64,
-    /// Records that were replayed when the store was opened.
+    /// The tree on the disk holds the state after this record; 0 if there is none yet.
+    pub tree_sequence: u64,
+    /// What the state was read from when the store was opened.
+    pub opened_from: OpenedFrom,
+    /// Records that were replayed then.
     pub replayed: u64,
     /// Files of the journal, and their bytes.
     pub segments: u64,
@@ -72,6 +76,11 @@ impl Store {
 
     pub(crate) fn new(engine: Arc<Engine>) -> Store {
         Store { engine }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.engine
     }
 
     /// Commits the batch: all of it, or nothing. When this returns, the batch survives any crash, reads show it, and
@@ -214,6 +223,8 @@ impl Store {
             epoch: engine.epoch(),
             first_sequence: engine.journal.first_sequence(),
             durable_sequence: visible.position.sequence,
+            tree_sequence: engine.tree_sequence(),
+            opened_from: engine.opened.from,
             replayed: engine.opened.replayed,
             segments,
             journal_bytes,

@@ -1,6 +1,6 @@
 //! The verbs that set, delete and show.
 
-use clusdb::{Batch, Entry, KeyPath, PortInfo, Stat, Value, ValueType};
+use clusdb::{Batch, Entry, KeyPath, OpenedFrom, PortInfo, Stat, Value, ValueType};
 use serde::Serialize;
 
 use crate::args;
@@ -221,6 +221,7 @@ struct StatJson {
     epoch: String,
     first_sequence: u64,
     durable_sequence: u64,
+    tree_sequence: u64,
     opened_from: &'static str,
     replayed: u64,
     segments: u64,
@@ -233,13 +234,17 @@ struct StatJson {
 impl Line for StatJson {
     fn text(&self) -> String {
         format!(
-            "epoch             {}\nrecords           {} to {}\nopened from       {}, {} records replayed\n\
+            "epoch             {}\nrecords           {} to {}\nopened from       {}, {} records replayed\ntree              {}\n\
              journal           {} segments, {} bytes\nkeys              {}\nvalues            {}\nports             {}",
             self.epoch,
             self.first_sequence,
             self.durable_sequence,
             self.opened_from,
             self.replayed,
+            match self.tree_sequence {
+                0 => "none".to_owned(),
+                sequence => format!("up to record {sequence}"),
+            },
             self.segments,
             self.journal_bytes,
             self.keys,
@@ -255,7 +260,11 @@ pub fn stat(session: &Session) -> Result {
         epoch: stat.epoch.to_string(),
         first_sequence: stat.first_sequence,
         durable_sequence: stat.durable_sequence,
-        opened_from: "journal",
+        tree_sequence: stat.tree_sequence,
+        opened_from: match stat.opened_from {
+            OpenedFrom::Tree => "tree",
+            _ => "journal",
+        },
         replayed: stat.replayed,
         segments: stat.segments,
         journal_bytes: stat.journal_bytes,

@@ -1,10 +1,15 @@
 //! The engine of an open store: commits on one side, the visible state and the journal on the other.
 
+mod base;
+mod checkpoint;
 mod commit;
 mod open;
 mod queue;
+mod refresh;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tree_tests;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,6 +28,8 @@ use crate::layout::Layout;
 use crate::model::{Limits, State};
 use crate::options::Options;
 use crate::sync::{Mutex, MutexGuard, lock};
+use crate::tree::{Folders, Meta};
+use checkpoint::{Checkpointer, OpenTree, Shared};
 use commit::Request;
 use queue::GroupQueue;
 
@@ -34,9 +41,20 @@ pub(crate) struct Visible {
     pub(crate) position: Position,
 }
 
+/// What the state was read from when the store was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OpenedFrom {
+    /// From the tree, and the records of the journal behind it.
+    Tree,
+    /// From the journal alone.
+    Journal,
+}
+
 /// What opening the store found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Opened {
+    pub(crate) from: OpenedFrom,
     /// Records of the journal that were applied.
     pub(crate) replayed: u64,
     pub(crate) torn_tail: Option<TornTail>,
@@ -55,13 +73,15 @@ pub(crate) struct Engine {
     queue: GroupQueue<Request, Result<Commit>>,
     /// The leader's alone.
     writer: Mutex<Writer>,
-    visible: RwLock<Visible>,
+    visible: Arc<RwLock<Visible>>,
     head: Head,
     /// Why no commit is taken any more.
     poison: Mutex<Option<Error>>,
     is_closed: AtomicBool,
     /// Told of every commit, and of the end.
-    changed: Event,
+    changed: Arc<Event>,
+    /// Keeps the tree behind the journal; none if it is turned off.
+    checkpointer: Option<Checkpointer>,
     /// Held while a port is looked for and made.
     port_creation: Mutex<()>,
     /// Held as long as the store is open.
@@ -83,7 +103,21 @@ impl Engine {
         head: Head,
         visible: Visible,
         opened: Opened,
+        tree: Option<(OpenTree, Meta)>,
     ) -> Engine {
+        let visible = Arc::new(RwLock::new(visible));
+        let changed = Arc::new(Event::new());
+        let checkpointer = options.tree.is_on.then(|| {
+            let shared = Shared::new(
+                options.tree.clone(),
+                Folders::new(layout.root()),
+                identity.clone(),
+                Arc::clone(&journal),
+                Arc::clone(&visible),
+                Arc::clone(&changed),
+            );
+            Checkpointer::start(shared, tree)
+        });
         Engine {
             env: Arc::clone(&options.env),
             layout,
@@ -94,11 +128,12 @@ impl Engine {
             journal,
             queue: GroupQueue::new(),
             writer: Mutex::new(writer),
-            visible: RwLock::new(visible),
+            visible,
             head,
             poison: Mutex::new(None),
             is_closed: AtomicBool::new(false),
-            changed: Event::new(),
+            changed,
+            checkpointer,
             port_creation: Mutex::new(()),
             lock: Mutex::new(Some(lock)),
         }
@@ -128,6 +163,11 @@ impl Engine {
     /// The epoch that this sequence number was committed under.
     pub(crate) fn epoch_of(&self, sequence: u64) -> Epoch {
         self.identity.epoch_of(sequence)
+    }
+
+    /// The state that the tree holds is that after this record; 0 if there is no tree.
+    pub(crate) fn tree_sequence(&self) -> u64 {
+        self.checkpointer.as_ref().map_or(0, Checkpointer::tree_sequence)
     }
 
     pub(crate) fn changed(&self) -> &Event {
@@ -175,8 +215,8 @@ impl Engine {
         self.changed.notify(usize::MAX);
     }
 
-    /// Ends the store: waits for a commit that is under way, marks the journal as whole, gives the lock back, and
-    /// wakes all who wait. Does nothing the second time.
+    /// Ends the store: waits for a commit that is under way, marks the journal as whole, wakes all who wait, lets the
+    /// tree follow, and gives the lock back. Does nothing the second time.
     pub(crate) fn close(&self) -> Result<()> {
         let writer = lock(&self.writer);
         if self.is_closed.swap(true, Ordering::AcqRel) {
@@ -193,8 +233,12 @@ impl Engine {
         } else {
             Ok(())
         };
-        *lock(&self.lock) = None;
         self.changed.notify(usize::MAX);
+        // Behind the mark: a kill while the tree is brought up to date leaves a journal that is whole.
+        if let Some(checkpointer) = &self.checkpointer {
+            checkpointer.stop(lock(&self.poison).is_none());
+        }
+        *lock(&self.lock) = None;
         result
     }
 }

@@ -4,7 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Engine, Opened, Visible};
+use super::base::Base;
+use super::{Engine, Opened, OpenedFrom, Visible};
 use crate::env::{Env, File};
 use crate::epoch::Epoch;
 use crate::error::{Error, IoContext, Result};
@@ -17,6 +18,7 @@ use crate::layout::{Layout, remove_if_there, remove_unfinished, sync_parent};
 use crate::model::State;
 use crate::options::{Options, Progress};
 use crate::port_file::PortFile;
+use crate::tree::Folders;
 
 /// A lock that is in use is tried again this often.
 const LOCK_RETRY: Duration = Duration::from_millis(20);
@@ -71,10 +73,7 @@ impl Engine {
             remove_unfinished(&**env, folder)?;
         }
         let head = read_head(&**env, &layout.head())?;
-        let mut state = State::new();
-        let mut replayed = 0;
-        let mut progress = ProgressReport::new(options, &layout)?;
-        let recovery = Recovery {
+        let mut recovery = Recovery {
             env: &**env,
             layout: &layout,
             identity: &identity,
@@ -82,7 +81,16 @@ impl Engine {
             clean_close: head
                 .filter(|head| head.state == HeadState::Closed)
                 .map(|head| head_voucher(&layout, &head)),
+            start: 0,
         };
+        let base = load_base(options, &layout, &mut recovery)?;
+        let from = base.as_ref().map_or(OpenedFrom::Journal, |_| OpenedFrom::Tree);
+        let (mut state, tree) = match base {
+            Some(Base { state, tree, meta }) => (state, Some((tree, meta))),
+            None => (State::new(), None),
+        };
+        let mut replayed = 0;
+        let mut progress = ProgressReport::new(options, &layout)?;
         let recovered: Recovered = recovery.run(&mut |frame, record, bytes| {
             state.apply(record, frame.meta.time);
             replayed += 1;
@@ -90,6 +98,7 @@ impl Engine {
         })?;
         progress.end();
         let opened = Opened {
+            from,
             replayed,
             torn_tail: recovered.torn_tail.clone(),
         };
@@ -101,9 +110,38 @@ impl Engine {
             position: writer.position(),
         };
         Ok(Arc::new(Engine::new(
-            options, layout, identity, lock, journal, writer, head, visible, opened,
+            options, layout, identity, lock, journal, writer, head, visible, opened, tree,
         )))
     }
+}
+
+/// The state to start from, if a tree holds one that this journal has led to. Recovery starts behind it, and takes
+/// its word for how far the journal was durable.
+fn load_base(options: &Options, layout: &Layout, recovery: &mut Recovery<'_>) -> Result<Option<Base>> {
+    let folders = Folders::new(layout.root());
+    while let Some(base) = Base::load(&options.tree, &folders, recovery.identity) {
+        let voucher = Voucher {
+            by: folders.path(base.tree.number),
+            epoch: base.meta.epoch,
+            sequence: base.meta.sequence,
+            checksum: base.meta.frame_checksum,
+        };
+        match recovery.checksum_of(voucher.sequence)? {
+            Some(checksum) if checksum == voucher.checksum => {
+                recovery.start = voucher.sequence;
+                recovery.vouchers.push(voucher);
+                return Ok(Some(base));
+            }
+            // A copy of what another journal has become under the same epoch.
+            Some(_) => base.refuse(&folders),
+            // The journal ends before it: recovery says so.
+            None => {
+                recovery.vouchers.push(voucher);
+                return Ok(None);
+            }
+        }
+    }
+    Ok(None)
 }
 
 /// Tells the watcher how far the replay has come, now and then.

@@ -125,6 +125,23 @@ impl Journal {
         Ok((segments.len() as u64, bytes))
     }
 
+    /// Bytes of the journal between two positions, of which the second is not the earlier.
+    pub(crate) fn bytes_between(&self, from: Position, to: Position) -> Result<u64> {
+        if from.segment == to.segment {
+            return Ok(to.offset - from.offset);
+        }
+        let segments = lock(&self.segments).clone();
+        let mut bytes = 0;
+        for segment in &segments {
+            let first = segment.header.first_sequence;
+            if (from.segment..to.segment).contains(&first) {
+                let length = segment.file.length();
+                bytes += length.context("read the length of", &segment.path)?;
+            }
+        }
+        Ok((bytes + to.offset).saturating_sub(from.offset))
+    }
+
     /// The segment that holds this sequence number (or would hold it next), and the first number behind it.
     fn segment_of(&self, sequence: u64) -> (Arc<Segment>, u64) {
         let segments = lock(&self.segments);

@@ -3,13 +3,13 @@
 //! Nothing is published before it is durable: after an unclean close, the frames that nothing vouches for may stand
 //! in the page cache only, or in pages that a failed sync has marked clean, and are written again.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::decision::{Next, Rest, Verdict, Vouched, decide};
 use super::frame::{ALIGNMENT, FRAME_HEADER_BYTES, Frame};
 use super::segment::{Mark, SEGMENT_HEADER_BYTES, Segment, SegmentHeader, write_zeroes};
-use crate::env::Env;
+use crate::env::{Env, File};
 use crate::epoch::Epoch;
 use crate::error::{Error, IoContext, Result};
 use crate::format;
@@ -66,6 +66,8 @@ pub(crate) struct Recovery<'a> {
     pub(crate) vouchers: Vec<Voucher>,
     /// The voucher that was written by a clean close, if one was.
     pub(crate) clean_close: Option<Voucher>,
+    /// The last record that need not be replayed. Segments that end before it are opened, and not read.
+    pub(crate) start: u64,
 }
 
 /// How far the walk has come.
@@ -77,7 +79,28 @@ struct Walk {
 }
 
 impl Recovery<'_> {
-    /// Recovers the journal; `replay` is given every record in order, with the bytes read so far.
+    /// The checksum of this record's frame; none if the journal does not have the record.
+    pub(crate) fn checksum_of(&self, sequence: u64) -> Result<Option<u32>> {
+        let firsts = self.list_segments()?;
+        let Some(index) = segment_of(&firsts, sequence) else {
+            return Ok(None);
+        };
+        let (segment, bytes) = self.open_segment(firsts[index])?;
+        let mut walk = Walk {
+            sequence: firsts[index] - 1,
+            checksum: segment.header.previous,
+            promised: 0,
+        };
+        let mut checksum = (walk.sequence == sequence).then_some(walk.checksum);
+        self.walk_segment(&segment, &bytes, &mut walk, &mut |frame, _, _| {
+            if frame.meta.sequence == sequence {
+                checksum = Some(frame.checksum);
+            }
+        })?;
+        Ok(checksum)
+    }
+
+    /// Recovers the journal; `replay` is given every record behind the start in order, with the bytes read so far.
     pub(crate) fn run(
         mut self,
         replay: &mut dyn FnMut(&Frame<'_>, RecordView<'_>, u64),
@@ -88,20 +111,28 @@ impl Recovery<'_> {
         self.vouchers.sort_by_key(|voucher| voucher.sequence);
         let firsts = self.list_segments()?;
         let mut segments = Vec::with_capacity(firsts.len());
+        let begin = segment_of(&firsts, self.start).unwrap_or(0);
         let mut walk = Walk {
             sequence: self.identity.trim_base - 1,
             checksum: 0,
             promised: self.promised_by_vouchers(),
         };
         let mut bytes_before = 0;
-        for (index, first) in firsts.iter().enumerate() {
+        for first in &firsts[..begin] {
+            let (segment, bytes) = self.open_sealed(*first)?;
+            segments.push(Arc::new(segment));
+            bytes_before += bytes;
+        }
+        for (index, first) in firsts.iter().enumerate().skip(begin) {
             let (segment, bytes) = self.open_segment(*first)?;
-            if index == 0 {
-                walk.checksum = segment.header.previous;
+            if index == begin {
+                (walk.sequence, walk.checksum) = (first - 1, segment.header.previous);
             }
             walk.promised = walk.promised.max(first - 1);
             let offset = self.walk_segment(&segment, &bytes, &mut walk, &mut |frame, record, at| {
-                replay(frame, record, bytes_before + at);
+                if frame.meta.sequence > self.start {
+                    replay(frame, record, bytes_before + at);
+                }
             })?;
             bytes_before += bytes.len() as u64;
             let next = match firsts.get(index + 1) {
@@ -165,7 +196,22 @@ impl Recovery<'_> {
         let path = self.layout.segment(first);
         let file = self.env.open_file(&path).context("open", &path)?;
         let bytes = format::read_whole(&*file, &path, u64::MAX)?;
-        let header = SegmentHeader::decode(&bytes, &path)?;
+        Ok((self.check_header(first, path, file, &bytes)?, bytes))
+    }
+
+    /// A segment that is not read: all of it is as durable as it will ever be. Gives its length too.
+    fn open_sealed(&self, first: u64) -> Result<(Segment, u64)> {
+        let path = self.layout.segment(first);
+        let file = self.env.open_file(&path).context("open", &path)?;
+        let header = read_header(&*file, &path)?;
+        let length = file.length().context("read the length of", &path)?;
+        let segment = self.check_header(first, path, file, &header)?;
+        segment.mark_stable(length);
+        Ok((segment, length))
+    }
+
+    fn check_header(&self, first: u64, path: PathBuf, file: Arc<dyn File>, bytes: &[u8]) -> Result<Segment> {
+        let header = SegmentHeader::decode(bytes, &path)?;
         if header.first_sequence != first {
             let found = format!("{}", header.first_sequence);
             return Err(Error::damaged(
@@ -180,7 +226,7 @@ impl Recovery<'_> {
             let found = format!("epoch {}", header.epoch);
             return Err(Error::damaged(&path, 0, format!("epoch {epoch}"), found));
         }
-        Ok((Segment::new(path, header, file), bytes))
+        Ok(Segment::new(path, header, file))
     }
 
     /// Walks the frames that follow each other, and gives the offset behind the last.
@@ -246,10 +292,7 @@ impl Recovery<'_> {
         }
         let path = self.layout.segment(first);
         let file = self.env.open_file(&path).context("open", &path)?;
-        let length = file.length().context("read the length of", &path)?;
-        let mut header = vec![0; SEGMENT_HEADER_BYTES.min(length as usize)];
-        file.read_at(&mut header, 0).context("read", &path)?;
-        let header = SegmentHeader::decode(&header, &path)?;
+        let header = SegmentHeader::decode(&read_header(&*file, &path)?, &path)?;
         Ok(if header.previous == walk.checksum {
             Next::GoesOn
         } else {
@@ -337,6 +380,20 @@ impl Recovery<'_> {
             torn_tail,
         })
     }
+}
+
+/// The segment that holds this record, of those that begin with these.
+fn segment_of(firsts: &[u64], sequence: u64) -> Option<usize> {
+    let later = firsts.partition_point(|first| *first <= sequence.max(1));
+    later.checked_sub(1)
+}
+
+/// The bytes of a segment's header, or as many of them as there are.
+fn read_header(file: &dyn File, path: &Path) -> Result<Vec<u8>> {
+    let length = file.length().context("read the length of", path)?;
+    let mut header = vec![0; (SEGMENT_HEADER_BYTES as u64).min(length) as usize];
+    file.read_at(&mut header, 0).context("read", path)?;
+    Ok(header)
 }
 
 /// What stands behind the last frame. `missing` is the sequence number that should follow.

@@ -59,6 +59,7 @@ impl Fixture {
             identity: &self.identity,
             vouchers,
             clean_close,
+            start: 0,
         };
         let recovered = recovery
             .run(&mut |_, record, _| keys.extend(record.changes().map(|change| change.key().to_owned())))?;

@@ -7,6 +7,8 @@ pub mod case_table;
 
 mod batch;
 mod change;
+mod copy;
+mod digest;
 mod error;
 mod evaluate;
 mod key;
@@ -17,6 +19,7 @@ mod value;
 
 pub use batch::Batch;
 pub use change::{Change, CommandKind};
+pub use digest::Digest;
 pub use error::{BatchError, CommandError, Limit, LimitExceeded, MalformedRecord, NameError};
 pub use evaluate::{Limits, MAX_CREATED_LEVELS, evaluate};
 pub use key::{KeyPath, MAX_KEY_DEPTH, MAX_KEY_NAME_UNITS, MAX_VALUE_NAME_UNITS, SEPARATOR};
@@ -25,4 +28,5 @@ pub use record::{MAX_RECORD_BYTES, Record, RecordView};
 pub use state::{Entry, State, View};
 pub use value::{Content, Value, ValueRef, ValueType};
 
-pub(crate) use key::{Relation, relation};
+pub(crate) use copy::{EntryName, Stored};
+pub(crate) use key::{Relation, parent, relation};

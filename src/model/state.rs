@@ -7,6 +7,7 @@ use foldhash::fast::RandomState;
 
 use super::case_table;
 use super::change::{Change, CommandKind};
+use super::digest::{Digest, Digester};
 use super::key;
 use super::record::RecordView;
 use super::value::Value;
@@ -20,29 +21,29 @@ pub trait View {
     fn value(&self, path: &str, name: &str) -> Option<(&str, &Value)>;
 }
 
-/// Keys and values, found by folded path and name.
+/// Keys and values, found by folded path and name, and what they add up to.
 #[derive(Debug, Clone)]
 pub struct State {
-    keys: HashMap<Box<str>, Key, RandomState>,
-    values: u64,
+    pub(super) keys: HashMap<Box<str>, Key, RandomState>,
+    pub(super) digester: Digester,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Key {
+pub(super) struct Key {
     /// The full path as it is stored.
-    path: Arc<str>,
+    pub(super) path: Arc<str>,
     /// Folded names of the keys right below.
-    children: BTreeSet<Box<str>>,
+    pub(super) children: BTreeSet<Box<str>>,
     /// By folded name.
-    values: BTreeMap<Box<str>, StoredValue>,
+    pub(super) values: BTreeMap<Box<str>, StoredValue>,
     /// Commit time of the last change to the key itself, its values or its list of keys; microseconds since 1970.
-    last_write: i64,
+    pub(super) last_write: i64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct StoredValue {
-    name: Arc<str>,
-    value: Value,
+pub(super) struct StoredValue {
+    pub(super) name: Arc<str>,
+    pub(super) value: Value,
 }
 
 /// A key or a value, as [`State::walk`] meets it. Cloning copies no data.
@@ -74,9 +75,12 @@ impl State {
     /// The state of a new store: the root alone.
     #[must_use]
     pub fn new() -> State {
-        let mut keys = HashMap::default();
-        keys.insert(Box::from(""), Key::default());
-        State { keys, values: 0 }
+        let mut state = State {
+            keys: HashMap::default(),
+            digester: Digester::default(),
+        };
+        state.insert_key("", "", 0);
+        state
     }
 
     /// Does what the record says, blindly: what is already so stays so, and missing parents are made, so that a
@@ -103,24 +107,30 @@ impl State {
         }
     }
 
+    /// A key without anything below it, and not yet known to the key above it.
+    pub(super) fn insert_key(&mut self, folded: &str, path: &str, last_write: i64) {
+        let key = Key {
+            path: path.into(),
+            last_write,
+            ..Key::default()
+        };
+        self.keys.insert(folded.into(), key);
+        self.digester.add_key(path, last_write);
+    }
+
     /// Makes the key and what is missing above it.
-    fn create(&mut self, folded: &str, path: &str, time: i64) -> &mut Key {
-        if !self.keys.contains_key(folded) {
-            let key = Key {
-                path: path.into(),
-                last_write: time,
-                ..Key::default()
-            };
-            self.keys.insert(folded.into(), key);
-            if let (Some(above), Some(path_above)) = (key::parent(folded), key::parent(path)) {
-                let parent = self.create(above, path_above, time);
+    fn create(&mut self, folded: &str, path: &str, time: i64) {
+        if self.keys.contains_key(folded) {
+            return;
+        }
+        self.insert_key(folded, path, time);
+        if let (Some(above), Some(path_above)) = (key::parent(folded), key::parent(path)) {
+            self.create(above, path_above, time);
+            if let Some(parent) = self.keys.get_mut(above) {
                 parent.children.insert(key::last_component(folded).into());
-                parent.last_write = time;
+                parent.touch(time, &mut self.digester);
             }
         }
-        self.keys
-            .get_mut(folded)
-            .expect("the key is there or was made above")
     }
 
     fn delete(&mut self, folded: &str, time: i64) {
@@ -129,11 +139,15 @@ impl State {
         };
         if let Some(parent) = key::parent(folded).and_then(|above| self.keys.get_mut(above)) {
             parent.children.remove(key::last_component(folded));
-            parent.last_write = time;
+            parent.touch(time, &mut self.digester);
         }
         let mut removed = vec![(folded.to_owned(), key)];
         while let Some((path, key)) = removed.pop() {
-            self.values -= key.values.len() as u64;
+            self.digester.remove_key(&key.path, key.last_write);
+            for stored in key.values.values() {
+                let StoredValue { name, value } = stored;
+                self.digester.remove_value(&path, name, value.as_ref());
+            }
             for name in &key.children {
                 let below = key::child(&path, name);
                 if let Some(key) = self.keys.remove(below.as_str()) {
@@ -147,46 +161,65 @@ impl State {
         let (Some(name), Some(value)) = (change.name(), change.value()) else {
             return;
         };
-        let folded_name = case_table::fold(name);
-        let key = self.create(folded, change.key(), time);
+        self.create(folded, change.key(), time);
+        let Some(key) = self.keys.get_mut(folded) else {
+            return;
+        };
         if change.changed() {
-            key.last_write = time;
+            key.touch(time, &mut self.digester);
         }
-        let value = value.to_value();
+        let folded_name = case_table::fold(name);
         match key.values.get_mut(folded_name.as_str()) {
-            // The common case: the name is there, and is spelled so.
-            Some(stored) if *stored.name == *name => stored.value = value,
-            _ => {
+            Some(stored) => {
+                let StoredValue {
+                    name: old_name,
+                    value: old,
+                } = &*stored;
+                self.digester.remove_value(folded, old_name, old.as_ref());
+                stored.value = value.to_value();
+                // The common case: the name is spelled as it was.
+                if *stored.name != *name {
+                    stored.name = name.into();
+                }
+            }
+            None => {
                 let stored = StoredValue {
                     name: name.into(),
-                    value,
+                    value: value.to_value(),
                 };
-                let replaced = key.values.insert(folded_name.into(), stored);
-                self.values += u64::from(replaced.is_none());
+                key.values.insert(folded_name.into(), stored);
             }
         }
+        self.digester.add_value(folded, name, value);
     }
 
     fn delete_value(&mut self, folded: &str, change: &Change<'_>, time: i64) {
         let (Some(key), Some(name)) = (self.keys.get_mut(folded), change.name()) else {
             return;
         };
-        if key.values.remove(case_table::fold(name).as_str()).is_some() {
-            key.last_write = time;
-            self.values -= 1;
+        if let Some(stored) = key.values.remove(case_table::fold(name).as_str()) {
+            key.touch(time, &mut self.digester);
+            let StoredValue { name, value } = &stored;
+            self.digester.remove_value(folded, name, value.as_ref());
         }
+    }
+
+    /// What the state adds up to. Costs nothing.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        self.digester.digest()
     }
 
     /// The number of keys; the root is not counted.
     #[must_use]
     pub fn key_count(&self) -> u64 {
-        self.keys.len() as u64 - 1
+        self.digest().keys - 1
     }
 
     /// The number of values.
     #[must_use]
     pub fn value_count(&self) -> u64 {
-        self.values
+        self.digest().values
     }
 
     /// The value, by folded path and name.
@@ -221,6 +254,17 @@ impl State {
                     self.walk_below(&below, child, true, entries);
                 }
             }
+        }
+    }
+}
+
+impl Key {
+    /// The key, a value of it or its list of keys was changed at this time.
+    fn touch(&mut self, time: i64, digester: &mut Digester) {
+        if self.last_write != time {
+            digester.remove_key(&self.path, self.last_write);
+            self.last_write = time;
+            digester.add_key(&self.path, time);
         }
     }
 }

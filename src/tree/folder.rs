@@ -1,0 +1,131 @@
+//! The folders of trees: `tree.<n>` each, never used again once a tree in it was given up.
+//!
+//! sled works on files of its own, past the environment that the rest of the store goes through; so do its folders.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use super::TreeFault;
+
+const PREFIX: &str = "tree.";
+/// Behind the name of a tree that was given up, and is kept to be looked at.
+const ASIDE: &str = ".aside";
+
+/// The folders of one store's trees.
+#[derive(Debug, Clone)]
+pub(crate) struct Folders {
+    root: PathBuf,
+}
+
+impl From<io::Error> for TreeFault {
+    fn from(error: io::Error) -> TreeFault {
+        TreeFault::Failed(error.to_string())
+    }
+}
+
+impl Folders {
+    pub(crate) fn new(root: &Path) -> Folders {
+        Folders {
+            root: root.to_owned(),
+        }
+    }
+
+    pub(crate) fn path(&self, number: u64) -> PathBuf {
+        self.root.join(format!("{PREFIX}{number}"))
+    }
+
+    /// The numbers of the trees, the newest first. Those set aside are left out.
+    pub(crate) fn numbers(&self) -> Result<Vec<u64>, TreeFault> {
+        let names = self.names()?;
+        let mut numbers: Vec<_> = names.iter().filter_map(|name| name.parse().ok()).collect();
+        numbers.sort_unstable_by(|a: &u64, b| b.cmp(a));
+        Ok(numbers)
+    }
+
+    /// What stands behind the prefix in each folder's name.
+    fn names(&self) -> Result<Vec<String>, TreeFault> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.root)? {
+            let name = entry?.file_name();
+            names.extend(
+                name.to_str()
+                    .and_then(|name| name.strip_prefix(PREFIX))
+                    .map(str::to_owned),
+            );
+        }
+        Ok(names)
+    }
+
+    /// Makes the next folder, that only its owner can enter.
+    pub(crate) fn create(&self) -> Result<u64, TreeFault> {
+        let names = self.names()?;
+        let number = |name: &String| name.strip_suffix(ASIDE).unwrap_or(name).parse().ok();
+        let last: u64 = names.iter().filter_map(number).max().unwrap_or(0);
+        fs::DirBuilder::new().mode(0o700).create(self.path(last + 1))?;
+        Ok(last + 1)
+    }
+
+    /// Gives a tree up: renames its folder, and removes the one that was set aside before.
+    pub(crate) fn set_aside(&self, number: u64) -> Result<PathBuf, TreeFault> {
+        let before: Vec<_> = self
+            .names()?
+            .into_iter()
+            .filter(|name| name.ends_with(ASIDE))
+            .collect();
+        let mut aside = self.path(number).into_os_string();
+        aside.push(ASIDE);
+        fs::rename(self.path(number), &aside)?;
+        for name in before {
+            fs::remove_dir_all(self.root.join(format!("{PREFIX}{name}")))?;
+        }
+        Ok(aside.into())
+    }
+
+    /// Removes the trees that are older than this one.
+    pub(crate) fn remove_older(&self, number: u64) -> Result<(), TreeFault> {
+        for older in self.numbers()?.into_iter().filter(|older| *older < number) {
+            fs::remove_dir_all(self.path(older))?;
+        }
+        Ok(())
+    }
+
+    /// Bytes of all files of a tree.
+    pub(crate) fn bytes(&self, number: u64) -> Result<u64, TreeFault> {
+        let mut bytes = 0;
+        visit_files(&self.path(number), &mut |file| {
+            bytes += file.metadata()?.len();
+            Ok(())
+        })?;
+        Ok(bytes)
+    }
+}
+
+/// Makes all files below a folder durable, and their names.
+pub(super) fn sync_all(folder: &Path) -> io::Result<()> {
+    visit_files(folder, &mut |file| file.sync_all())?;
+    match folder.parent() {
+        Some(parent) if parent != OsStr::new("") => File::open(parent)?.sync_all(),
+        _ => File::open(".")?.sync_all(),
+    }
+}
+
+/// Visits all files below a folder and the folders themselves, these last.
+fn visit_files(folder: &Path, visit: &mut dyn FnMut(&File) -> io::Result<()>) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            visit_files(&entry.path(), visit)?;
+            continue;
+        }
+        match File::open(entry.path()) {
+            Ok(file) => visit(&file)?,
+            // A file that sled has just replaced.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    visit(&File::open(folder)?)
+}

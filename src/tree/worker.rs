@@ -1,0 +1,156 @@
+//! A thread of its own for a tree, so that one that panics or hangs does so alone.
+
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
+
+use super::{Backend, Changes, Meta, Tree, TreeFault, decode_entry};
+use crate::model::State;
+
+/// The name of the thread, in traces and in messages of panics.
+const THREAD_NAME: &str = "clusdb-tree";
+/// A tree has one more second for each of so many bytes that it has to do with: a hundred times what it needs.
+const LIMIT_BYTES_PER_SECOND: u64 = 1 << 20;
+
+type Job = Box<dyn FnOnce(&mut Slot) + Send>;
+
+/// What the thread has: the tree, unless it has panicked.
+type Slot = Option<Box<dyn Tree>>;
+
+/// Runs what is asked of a tree, one after the other, each under a time limit.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    backend: Arc<dyn Backend>,
+    jobs: mpsc::Sender<Job>,
+    /// Set when a job took too long: what the thread has is never dropped.
+    is_abandoned: Arc<AtomicBool>,
+    limit: Duration,
+}
+
+impl Worker {
+    /// Starts a thread without a tree, which has this time for next to nothing.
+    pub(crate) fn start(backend: &Arc<dyn Backend>, limit: Duration) -> Result<Worker, TreeFault> {
+        let (jobs, queue) = mpsc::channel::<Job>();
+        let is_abandoned = Arc::new(AtomicBool::new(false));
+        let was_abandoned = Arc::clone(&is_abandoned);
+        thread::Builder::new()
+            .name(THREAD_NAME.to_owned())
+            .spawn(move || {
+                let mut slot = None;
+                for job in queue {
+                    job(&mut slot);
+                    if was_abandoned.load(Ordering::Acquire) {
+                        // Dropping it would write to a folder that was given up, or hang once more.
+                        mem::forget(slot.take());
+                    }
+                }
+            })?;
+        Ok(Worker {
+            backend: Arc::clone(backend),
+            jobs,
+            is_abandoned,
+            limit,
+        })
+    }
+
+    /// Opens the tree in this folder, which holds so many bytes.
+    pub(crate) fn open(&self, folder: &Path, bytes: u64) -> Result<(), TreeFault> {
+        let backend = Arc::clone(&self.backend);
+        let folder = folder.to_owned();
+        self.run(bytes, move |slot| {
+            *slot = Some(backend.open(&folder)?);
+            Ok(())
+        })
+    }
+
+    /// The state that the tree holds, every entry checked into the digest.
+    pub(crate) fn load(&self, bytes: u64) -> Result<(State, Meta), TreeFault> {
+        self.run(bytes, |slot| load(&mut **with_tree(slot)?))
+    }
+
+    pub(crate) fn apply(&self, changes: Changes) -> Result<(), TreeFault> {
+        let entries = changes.entries.iter();
+        let bytes: usize = entries
+            .map(|(name, bytes)| 64 + name.len() + bytes.as_ref().map_or(0, Vec::len))
+            .sum();
+        self.run(bytes as u64, move |slot| with_tree(slot)?.apply(&changes))
+    }
+
+    pub(crate) fn checkpoint(&self, bytes: u64) -> Result<(), TreeFault> {
+        self.run(bytes, |slot| with_tree(slot)?.checkpoint())
+    }
+
+    /// Closes the tree, so that its folder can be opened or removed.
+    pub(crate) fn close(&self) -> Result<(), TreeFault> {
+        self.run(0, |slot| {
+            *slot = None;
+            Ok(())
+        })
+    }
+
+    fn run<R: Send + 'static>(
+        &self,
+        bytes: u64,
+        job: impl FnOnce(&mut Slot) -> Result<R, TreeFault> + Send + 'static,
+    ) -> Result<R, TreeFault> {
+        let (answer, answered) = mpsc::sync_channel(1);
+        let job: Job = Box::new(move |slot| {
+            let result = catch_unwind(AssertUnwindSafe(|| job(slot))).unwrap_or_else(|panic| {
+                mem::forget(slot.take());
+                Err(TreeFault::Panicked(panic_message(&*panic)))
+            });
+            // Nobody may be waiting any more.
+            let _ = answer.send(result);
+        });
+        let ended = || TreeFault::Failed("its thread has ended".to_owned());
+        if self.backend.is_off() {
+            // It would hang too, and so would dropping it.
+            self.is_abandoned.store(true, Ordering::Release);
+            return Err(TreeFault::Off);
+        }
+        self.jobs.send(job).map_err(|_| ended())?;
+        let limit = self.limit + Duration::from_secs(bytes / LIMIT_BYTES_PER_SECOND);
+        answered.recv_timeout(limit).unwrap_or_else(|error| match error {
+            RecvTimeoutError::Disconnected => Err(ended()),
+            RecvTimeoutError::Timeout => {
+                self.is_abandoned.store(true, Ordering::Release);
+                self.backend.turn_off();
+                Err(TreeFault::Hung(limit))
+            }
+        })
+    }
+}
+
+fn with_tree(slot: &mut Slot) -> Result<&mut Box<dyn Tree>, TreeFault> {
+    slot.as_mut()
+        .ok_or_else(|| TreeFault::Failed("it is not open".to_owned()))
+}
+
+fn load(tree: &mut dyn Tree) -> Result<(State, Meta), TreeFault> {
+    let mut state = State::new();
+    let mut meta = None;
+    tree.visit(&mut |name, bytes| {
+        if name == Meta::name() {
+            meta = Some(Meta::decode(bytes)?);
+            return Ok(());
+        }
+        let (name, stored) = decode_entry(name, bytes)?;
+        state.insert(&name, stored).map_err(TreeFault::Malformed)
+    })?;
+    let meta = meta.ok_or(TreeFault::Unfinished)?;
+    if state.digest() != meta.digest {
+        return Err(TreeFault::Digest);
+    }
+    Ok((state, meta))
+}
+
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    let owned = panic.downcast_ref::<String>().map(String::as_str);
+    text.or(owned).unwrap_or("no message").to_owned()
+}
