@@ -26,8 +26,10 @@ const PAUSE: Duration = Duration::from_millis(250);
 const PAUSE_TIMES: u32 = 4;
 /// Names that are looked up at a time, under the state's lock.
 const SLICE_NAMES: usize = 1000;
-/// A copy of more than this is made in several steps, and counts only when it is finished.
+/// A copy of more than this is made in several steps, and counts only when it is finished: sled needs some kilobytes of
+/// memory for each entry of a step.
 const SLICE_BYTES: usize = 16 << 20;
+const SLICE_ENTRIES: usize = 8 << 10;
 /// While the store is open, the tree's files are synced about this often.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(10);
 /// Closing waits for the tree so long; what it has not copied then is replayed at the next opening.
@@ -378,7 +380,7 @@ impl<'a> Copy<'a> {
     fn copy(&mut self, entries: Vec<(EntryName, Option<Stored>)>) -> Result<(), End> {
         for (name, stored) in entries {
             self.refresh.add(&name, stored.as_ref());
-            if self.refresh.bytes() >= SLICE_BYTES {
+            if self.refresh.bytes() >= SLICE_BYTES || self.refresh.entries() >= SLICE_ENTRIES {
                 self.apply(None)?;
             }
         }

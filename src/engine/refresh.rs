@@ -87,6 +87,11 @@ impl Refresh {
         self.changes_bytes
     }
 
+    /// Entries that wait to be applied.
+    pub(super) fn entries(&self) -> usize {
+        self.changes.entries.len()
+    }
+
     /// Takes up to so many names and what the state has under them. Copies no data, so that the state's lock is not
     /// held for long.
     pub(super) fn look_up(&mut self, state: &State, count: usize) -> Vec<(EntryName, Option<Stored>)> {

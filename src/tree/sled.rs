@@ -19,6 +19,8 @@ use super::{Backend, Changes, Meta, Tree, TreeFault, Visit};
 const SEGMENT_BYTES: usize = 16 << 20;
 /// The state is in memory already.
 const CACHE_BYTES: u64 = 8 << 20;
+/// One collection frees what about so many changed entries have left.
+const ENTRIES_PER_COLLECTION: usize = 64;
 /// The lock of a tree that was closed just now may be held for a moment.
 const LOCK_TRIES: u32 = 50;
 const LOCK_RETRY: Duration = Duration::from_millis(20);
@@ -76,6 +78,14 @@ fn is_locked(error: &std::io::Error) -> bool {
     error.kind() == std::io::ErrorKind::WouldBlock || error.to_string().contains("could not acquire lock")
 }
 
+/// sled leaves what it has replaced to be freed as its threads come and go, a little each time: with few, large batches
+/// it would keep some kilobytes for each entry for ever.
+fn free_garbage(entries: usize) {
+    for _ in 0..=entries / ENTRIES_PER_COLLECTION {
+        crossbeam_epoch::pin().flush();
+    }
+}
+
 impl Tree for SledTree {
     fn visit(&mut self, visit: &mut Visit<'_>) -> Result<(), TreeFault> {
         for entry in self.db.iter() {
@@ -107,6 +117,7 @@ impl Tree for SledTree {
         }
         self.db.apply_batch(batch)?;
         self.db.flush()?;
+        free_garbage(changes.entries.len());
         Ok(())
     }
 

@@ -1,0 +1,47 @@
+//! A notification is walked without an allocation for each change: counted by an allocator, for 1,000,000 changes.
+
+use clusdb::{Batch, KeyPath, Store, Value};
+
+const BATCHES: u64 = 1000;
+const CHANGES: u64 = 1_000_000;
+
+fn store_with_pending_changes(folder: &tempfile::TempDir) -> (Store, clusdb::Port) {
+    let store = Store::open(folder.path().join("store")).unwrap();
+    let port = store.port("p", &KeyPath::parse("Cluster").unwrap()).unwrap();
+    for number in 0..BATCHES {
+        let mut batch = Batch::at(&KeyPath::parse(&format!("Cluster\\Key{}", number % 10)).unwrap());
+        batch.create_key("").unwrap();
+        for name in 1..CHANGES / BATCHES {
+            batch
+                .set_value(&format!("value{name}"), Value::qword(number))
+                .unwrap();
+        }
+        store.commit(batch).unwrap();
+    }
+    (store, port)
+}
+
+#[test]
+fn a_million_pending_changes_are_got_and_walked_with_a_handful_of_allocations() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_store, port) = store_with_pending_changes(&folder);
+    let mut notification = None;
+    let get = allocation_counter::measure(|| notification = port.try_get().unwrap());
+    let notification = notification.unwrap();
+    let mut seen = (0, 0, 0);
+    let walk = allocation_counter::measure(|| {
+        for batch in notification.batches() {
+            seen.0 += 1;
+            for change in batch.changes() {
+                seen.1 += 1;
+                let bytes = change.value().map_or(0, |value| value.data.len());
+                seen.2 += change.key().len() + change.name().map_or(0, str::len) + bytes;
+            }
+        }
+    });
+    assert_eq!((seen.0, seen.1), (BATCHES, CHANGES));
+    assert!(seen.2 > 20_000_000, "all fields were read");
+    // A list of mapped spans, one or two for each segment; nothing for each batch, nor for each change.
+    assert!(get.count_total < 300, "{} allocations in get", get.count_total);
+    assert_eq!(walk.count_total, 0, "walking");
+}
