@@ -1,6 +1,8 @@
 //! The engine of an open store: commits on one side, the visible state and the journal on the other.
 
 mod base;
+#[cfg(test)]
+mod byte_tests;
 mod checkpoint;
 mod commit;
 mod open;

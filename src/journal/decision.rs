@@ -13,6 +13,8 @@ pub(crate) enum Rest {
     UnpromisedFrame,
     /// A valid frame that says that the missing record was durable before it.
     PromisedFrame,
+    /// The end of the file, where it cannot have ended: bytes are missing.
+    CutFile,
 }
 
 /// The segment behind this one.
@@ -56,7 +58,7 @@ pub(crate) fn decide(rest: Rest, next: Next, vouched: Vouched) -> Verdict {
         (Next::None, Vouched::Missing, _) => Verdict::Damage,
         (Next::None, Vouched::Reached, Rest::Zeroes) => Verdict::End,
         (Next::None, Vouched::Reached, Rest::Garbage | Rest::UnpromisedFrame) => Verdict::TornTail,
-        (Next::None, Vouched::Reached, Rest::PromisedFrame) => Verdict::Damage,
+        (Next::None, Vouched::Reached, Rest::PromisedFrame | Rest::CutFile) => Verdict::Damage,
     }
 }
 
@@ -73,11 +75,18 @@ mod tests {
             .filter_map(|line| {
                 let cells: Vec<_> = line.trim_matches('|').split('|').map(str::trim).collect();
                 let cells: [&str; 4] = cells.try_into().ok()?;
-                let is_row = ["zeroes", "garbage", "unpromised frame", "promised frame", "any"];
+                let is_row = [
+                    "zeroes",
+                    "garbage",
+                    "unpromised frame",
+                    "promised frame",
+                    "cut file",
+                    "any",
+                ];
                 is_row.contains(&cells[1]).then_some(cells)
             })
             .collect();
-        assert!(rows.len() >= 6, "the document has lost its table");
+        assert!(rows.len() >= 8, "the document has lost its table");
         let mut combinations = 0;
         for (next, next_name) in [
             (Next::None, "none"),
@@ -89,6 +98,7 @@ mod tests {
                 (Rest::Garbage, "garbage"),
                 (Rest::UnpromisedFrame, "unpromised frame"),
                 (Rest::PromisedFrame, "promised frame"),
+                (Rest::CutFile, "cut file"),
             ] {
                 for (vouched, vouched_name) in [(Vouched::Reached, "no"), (Vouched::Missing, "yes")] {
                     let matching: Vec<_> = rows
@@ -111,6 +121,6 @@ mod tests {
                 }
             }
         }
-        assert_eq!(combinations, 24);
+        assert_eq!(combinations, 30);
     }
 }

@@ -104,6 +104,20 @@ impl<'a> Frame<'a> {
         (salt.checksum(offset as u64, frame) == parsed.checksum).then_some(parsed)
     }
 
+    /// Whether a header stands at this offset that follows these, of a frame that would end behind the file. Nothing
+    /// else of it need be there.
+    pub(crate) fn is_cut_short(segment: &[u8], offset: usize, sequence: u64, previous: u32) -> bool {
+        let rest = segment.get(offset..).unwrap_or_default();
+        match rest.get(..FRAME_HEADER_BYTES) {
+            Some(header) => {
+                let follows = get_u64(header, SEQUENCE) == sequence && get_u32(header, PREVIOUS) == previous;
+                follows && frame_bytes(get_u32(header, PAYLOAD_LENGTH) as usize) > rest.len()
+            }
+            // No frame begins so near the end of a file that is whole.
+            None => rest.iter().any(|byte| *byte != 0),
+        }
+    }
+
     /// A frame that `at` has found valid before.
     pub(crate) fn verified(frame: &'a [u8]) -> Option<Frame<'a>> {
         let header = frame.get(..FRAME_HEADER_BYTES)?;

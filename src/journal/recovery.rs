@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::decision::{Next, Rest, Verdict, Vouched, decide};
 use super::frame::{ALIGNMENT, FRAME_HEADER_BYTES, Frame};
-use super::segment::{Mark, SEGMENT_HEADER_BYTES, Segment, SegmentHeader, write_zeroes};
+use super::segment::{Mark, SEGMENT_BLOCK_BYTES, SEGMENT_HEADER_BYTES, Segment, SegmentHeader, write_zeroes};
 use crate::env::{Env, File};
 use crate::epoch::Epoch;
 use crate::error::{Error, IoContext, Result};
@@ -140,7 +140,7 @@ impl Recovery<'_> {
                 Some(first) => self.compare_next(*first, &walk)?,
             };
             let rest = match next {
-                Next::None => classify_rest(&segment, &bytes, offset, walk.sequence + 1),
+                Next::None => classify_rest(&segment, &bytes, offset, &walk),
                 _ => Rest::Zeroes,
             };
             let missing = self
@@ -314,6 +314,7 @@ impl Recovery<'_> {
             (None, None) if rest == Rest::PromisedFrame => {
                 "no valid frame, while a later frame says that it was durable".into()
             }
+            (None, None) if rest == Rest::CutFile => "the end of a file that was longer".into(),
             (None, None) => "no valid frame".into(),
         }
     }
@@ -396,9 +397,13 @@ fn read_header(file: &dyn File, path: &Path) -> Result<Vec<u8>> {
     Ok(header)
 }
 
-/// What stands behind the last frame. `missing` is the sequence number that should follow.
-fn classify_rest(segment: &Segment, bytes: &[u8], offset: usize, missing: u64) -> Rest {
+/// What stands behind the last frame.
+fn classify_rest(segment: &Segment, bytes: &[u8], offset: usize, walk: &Walk) -> Rest {
+    let missing = walk.sequence + 1;
     let tail = bytes.get(offset..).unwrap_or_default();
+    if ends_too_early(bytes, offset) || Frame::is_cut_short(bytes, offset, missing, walk.checksum) {
+        return Rest::CutFile;
+    }
     if tail.iter().all(|byte| *byte == 0) {
         return Rest::Zeroes;
     }
@@ -413,6 +418,13 @@ fn classify_rest(segment: &Segment, bytes: &[u8], offset: usize, missing: u64) -
         rest = Rest::UnpromisedFrame;
     }
     rest
+}
+
+/// Files are made of whole blocks of zeroes before a frame stands in them. What is left of a block at the end comes from
+/// making the file longer, which did not succeed, and is zero: unless the file was cut.
+fn ends_too_early(bytes: &[u8], offset: usize) -> bool {
+    let whole = bytes.len() - bytes.len() % SEGMENT_BLOCK_BYTES;
+    whole < bytes.len() && (offset > whole || bytes[whole..].iter().any(|byte| *byte != 0))
 }
 
 /// The offset of a frame that the walk has seen in this segment, or of the first one behind it.

@@ -22,6 +22,9 @@ const HEADER_CHECKSUM: usize = RESERVED + 56;
 /// Bytes of a segment before its first frame.
 pub(crate) const SEGMENT_HEADER_BYTES: usize = HEADER_CHECKSUM + 4;
 
+/// The length of a segment's file is a multiple of this.
+pub(crate) const SEGMENT_BLOCK_BYTES: usize = 4096;
+
 /// Zeroes are written in pieces of this size.
 static ZEROES: [u8; 64 << 10] = [0; 64 << 10];
 /// A segment remembers where a frame begins about this often, so that finding a record reads little.
