@@ -1,0 +1,26 @@
+//! What the fuzzers do with their bytes: each target is a function that panics when a law does not hold, so that the
+//! corpora can be replayed without a fuzzer (`tests/corpora.rs`).
+
+pub mod targets;
+
+mod batches;
+mod stores;
+
+// The readers of the command line, as they are.
+#[allow(dead_code)]
+#[path = "../../src/cli/args.rs"]
+mod args;
+#[allow(dead_code)]
+#[path = "../../src/cli/failure.rs"]
+mod failure;
+#[allow(dead_code)]
+#[path = "../../src/cli/json.rs"]
+mod json;
+#[allow(dead_code)]
+#[path = "../../src/cli/output.rs"]
+mod output;
+#[allow(dead_code)]
+#[path = "../../src/cli/reg/mod.rs"]
+mod reg;
+
+pub use stores::{Patch, encode_patches, frames};

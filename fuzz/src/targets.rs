@@ -1,0 +1,101 @@
+//! The targets and their laws.
+
+use clusdb::Batch;
+use clusdb::model::{KeyPath, Limits, Overlay, RecordView, State, evaluate};
+
+use crate::batches::Commands;
+use crate::reg::SectionKind;
+use crate::{json as json_face, reg as reg_face, stores};
+
+/// Frames and segments through recovery: a store whose files were changed opens and works, or is refused by name.
+pub fn recovery(data: &[u8]) {
+    stores::open_patched(data);
+}
+
+/// Record decoding: what is accepted can be walked to its end, and applied again and again.
+pub fn record(data: &[u8]) {
+    let Ok(view) = RecordView::verify(data) else {
+        return;
+    };
+    assert_eq!(view.changes().count(), view.len());
+    let mut once = State::new();
+    once.apply(view, 1);
+    let mut twice = once.clone();
+    twice.apply(view, 1);
+    assert!(twice == once, "applying is idempotent");
+    assert_eq!(once.digest(), twice.digest());
+}
+
+/// Batch evaluation: pure, and what was decided on an overlay is what is decided on the state itself.
+pub fn batch(data: &[u8]) {
+    let limits = Limits::default();
+    let mut commands = Commands::new(data);
+    let mut state = State::new();
+    for time in 0..8 {
+        let group: Vec<_> = (0..3).map_while(|_| commands.next_batch()).collect();
+        let mut overlay = Overlay::new(&state);
+        let mut applied = state.clone();
+        for batch in &group {
+            let decided = overlay.evaluate(batch, &limits);
+            assert_eq!(decided, evaluate(&applied, batch, &limits));
+            let Ok(record) = decided else { continue };
+            RecordView::verify(record.payload()).expect("an evaluated record is valid");
+            applied.apply(record.view(), time);
+            assert_eq!(
+                applied.walk("", true).expect("the root").len() as u64,
+                applied.key_count() + applied.value_count()
+            );
+        }
+        state = applied;
+    }
+}
+
+/// `.reg` files: read, or refused with a line that the file has.
+pub fn reg(data: &[u8]) {
+    match reg_face::read(data) {
+        Err(error) => {
+            let lines = data.iter().filter(|byte| b"\r\n".contains(byte)).count() as u64 + 1;
+            assert!((1..=lines).contains(&error.line), "{error} of {lines}");
+            assert!(!error.to_string().is_empty());
+        }
+        Ok(sections) => {
+            let mut batch = Batch::at(&KeyPath::root());
+            for section in sections {
+                match section.kind {
+                    SectionKind::Delete => _ = batch.delete_key(&section.key),
+                    SectionKind::Create(entries) => {
+                        _ = batch.create_key(&section.key);
+                        for entry in entries {
+                            _ = match entry.data {
+                                Some(data) => {
+                                    let value =
+                                        clusdb::Value::new(clusdb::ValueType(data.value_type), data.bytes);
+                                    batch.set_value(&entry.name, value).map(|_| ())
+                                }
+                                None => batch.delete_value(&entry.name).map(|_| ()),
+                            };
+                        }
+                    }
+                }
+            }
+            _ = evaluate(&State::new(), &batch, &Limits::default());
+        }
+    }
+}
+
+/// JSON lines: each is a command or is refused; what was accepted can be evaluated, and shown.
+pub fn json(data: &[u8]) {
+    let Ok(text) = str::from_utf8(data) else { return };
+    let mut batch = Batch::at(&KeyPath::root());
+    for line in text.lines() {
+        if let Err(failure) = json_face::add_command(&mut batch, line) {
+            assert!(failure.exit_code() != 0);
+        }
+    }
+    if let Ok(record) = evaluate(&State::new(), &batch, &Limits::default()) {
+        for change in record.view().changes() {
+            let shown = serde_json::to_string(&json_face::ChangeJson::from(change)).expect("a line of JSON");
+            serde_json::from_str::<serde_json::Value>(&shown).expect("JSON that can be read");
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! Every file of every corpus through its target, on any toolchain; and where the seeds come from:
+//! `CLUSDB_WRITE_SEEDS=1 cargo test --manifest-path fuzz/Cargo.toml`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clusdb::model::{KeyPath, Limits, State, evaluate};
+use clusdb::{Batch, Value};
+use clusdb_fuzz::{Patch, encode_patches, frames, targets};
+
+type Target = fn(&[u8]);
+
+const TARGETS: [(&str, Target); 5] = [
+    ("recovery", targets::recovery),
+    ("record", targets::record),
+    ("batch", targets::batch),
+    ("reg", targets::reg),
+    ("json", targets::json),
+];
+
+fn corpus(target: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target)
+}
+
+#[test]
+fn no_file_of_a_corpus_breaks_a_law() {
+    for (name, target) in TARGETS {
+        let files: Vec<_> = fs::read_dir(corpus(name))
+            .expect("a corpus")
+            .map(|entry| entry.expect("an entry").path())
+            .collect();
+        assert!(files.len() >= 5, "{name}: {} files", files.len());
+        for file in files {
+            // The name is printed by the harness if a law is broken.
+            println!("{}", file.display());
+            target(&fs::read(file).expect("a file"));
+        }
+    }
+}
+
+#[test]
+fn the_seeds_are_what_the_encoder_gives() {
+    if std::env::var_os("CLUSDB_WRITE_SEEDS").is_none() {
+        return;
+    }
+    for (name, _) in TARGETS {
+        fs::create_dir_all(corpus(name)).expect("a folder");
+    }
+    let write =
+        |target: &str, name: &str, bytes: &[u8]| fs::write(corpus(target).join(name), bytes).expect("a file");
+
+    write("recovery", "untouched", b"");
+    for (number, action) in [(0, 0), (1, 1), (2, 2), (3, 3)] {
+        for (index, (file, at)) in frames().into_iter().step_by(4).enumerate() {
+            let offset = at + [0, 16, 24, 64][number];
+            let patch = Patch {
+                file,
+                offset,
+                byte: 0x55,
+                action,
+            };
+            write(
+                "recovery",
+                &format!("frame{index}-action{action}"),
+                &encode_patches(&[patch]),
+            );
+        }
+        for file in 2..5 {
+            let patch = Patch {
+                file,
+                offset: 40,
+                byte: 1,
+                action,
+            };
+            write(
+                "recovery",
+                &format!("file{file}-action{action}"),
+                &encode_patches(&[patch]),
+            );
+        }
+    }
+
+    for (index, batch) in batches().iter().enumerate() {
+        let record = evaluate(&State::new(), batch, &Limits::default()).expect("a record");
+        write("record", &format!("record{index}"), record.payload());
+    }
+    for seed in 0..8_u8 {
+        let bytes: Vec<_> = (0..120_u8)
+            .map(|number| number.wrapping_mul(37 + seed * 2).wrapping_add(seed))
+            .collect();
+        write("batch", &format!("batches{seed}"), &bytes);
+    }
+    let header = "Windows Registry Editor Version 5.00\r\n\r\n";
+    let regs = [
+        "[A\\B]\r\n\"n\"=\"text\"\r\n@=dword:0000000a\r\n",
+        "[A]\r\n\"b\"=hex:01,02,\\\r\n  03\r\n\"m\"=hex(7):61,00,00,00,00,00\r\n",
+        "[-A\\B]\r\n[A]\r\n\"gone\"=-\r\n; a comment\r\n",
+        "[A]\r\n\"quoted \\\"name\\\\\"=hex(ffff000c):\r\n\"q\"=hex(b):01,00,00,00,00,00,00,00\r\n",
+    ];
+    for (index, body) in regs.iter().enumerate() {
+        let text = format!("{header}{body}");
+        write("reg", &format!("utf8-{index}"), text.as_bytes());
+        let utf16: Vec<_> = "\u{feff}"
+            .encode_utf16()
+            .chain(text.encode_utf16())
+            .flat_map(u16::to_le_bytes)
+            .collect();
+        write("reg", &format!("utf16-{index}"), &utf16);
+    }
+    write(
+        "reg",
+        "regedit4",
+        b"REGEDIT4\n[A]\n\"n\"=\"text\"\n\"h\"=hex(2):61,00\n",
+    );
+    let lines = [
+        r#"{"command":"create_key","key":"A\\B"}"#,
+        r#"{"command":"set_value","key":"A","name":"n","type":"sz","data":"text"}"#,
+        r#"{"command":"set_value","key":"A","name":"n","type":"multi_sz","data":["a","b"]}"#,
+        r#"{"command":"set_value","key":"A","name":"n","type":"dword","data":7}"#,
+        r#"{"command":"set_value","key":"A","name":"n","type":12,"base64":"AAE="}"#,
+        r#"{"command":"delete_value","key":"A","name":"n"}"#,
+        r#"{"command":"delete_key","key":"A"}"#,
+    ];
+    for (index, line) in lines.iter().enumerate() {
+        write("json", &format!("line{index}"), line.as_bytes());
+    }
+    write("json", "all", lines.join("\n").as_bytes());
+}
+
+fn batches() -> Vec<Batch> {
+    let at = |path: &str| Batch::at(&KeyPath::parse(path).expect("a path"));
+    let mut simple = at("A");
+    simple
+        .create_key("")
+        .expect("a command")
+        .set_value("n", Value::sz("text"))
+        .expect("a command");
+    let mut deep = at("");
+    deep.create_key("A\\B\\C")
+        .expect("a command")
+        .set_value("", Value::qword(7))
+        .expect("a command");
+    let mut deletes = at("A");
+    deletes
+        .create_key("B")
+        .expect("a command")
+        .delete_value("v")
+        .expect("a command")
+        .delete_key("B")
+        .expect("a command");
+    let mut runs = at("");
+    for (number, key) in ["a", "b", "A"].into_iter().enumerate() {
+        runs.create_key(key).expect("a command");
+        runs.set_value("v", Value::dword(number as u32))
+            .expect("a command");
+    }
+    let mut large = at("L");
+    large
+        .create_key("")
+        .expect("a command")
+        .set_value("v", Value::binary(vec![1; 300]))
+        .expect("a command");
+    vec![simple, deep, deletes, runs, large]
+}
