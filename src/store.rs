@@ -241,8 +241,9 @@ impl Store {
     }
 
     /// Closes the store for all its handles and ports: waits for a commit that is under way, marks the journal as
-    /// whole, and lets another process open it. Gets that wait end with [`Closed`](Error::Closed). Dropping the last
-    /// handle does the same, but can't tell of an error. A port stays taken until its handles are dropped.
+    /// whole, lets the tree follow (for 30 seconds at most), and lets another process open the store. Gets that wait end
+    /// with [`Closed`](Error::Closed). Dropping the last handle does the same, but can't tell of an error. A port stays
+    /// taken until its handles are dropped.
     ///
     /// # Errors
     /// The mark could not be made durable; nothing is lost, and the next opening recovers.

@@ -199,6 +199,9 @@ fn seal(bytes: &mut [u8], sealed: Sealed) {
     }
 }
 
+/// What is changed, the file, the offset, the bytes put there, what is computed again, and what must come of it.
+type Row = (&'static str, &'static str, usize, &'static [u8], Sealed, Expected);
+
 /// What the document says of it.
 #[derive(Clone, Copy, Debug)]
 enum Expected {
@@ -221,7 +224,7 @@ fn each_fields_corruption_gives_the_error_that_the_document_names() {
     let segment = fs::read(path.join(SEGMENT)).unwrap();
     let length = u32::from_le_bytes(segment[first + 16..first + 20].try_into().unwrap()) as usize;
     let second = (first + 64 + length.next_multiple_of(8)) as u64;
-    let rows: &[(&str, &str, usize, &[u8], Sealed, Expected)] = &[
+    let rows: &[Row] = &[
         ("store: magic", "store", 0, b"CLUSDBxx", Preamble, DamagedAt(0)),
         ("store: version", "store", 8, &[2], Preamble, Unsupported),
         (

@@ -22,6 +22,7 @@ use failure::{Failure, Result, exit};
 use session::Session;
 
 fn main() -> ExitCode {
+    keep_quiet_about_trees();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return refuse_arguments(&error),
@@ -34,6 +35,18 @@ fn main() -> ExitCode {
             ExitCode::from(failure.exit_code())
         }
     }
+}
+
+/// A panic inside sled is caught, and its tree made anew: nothing that the reader of a terminal should see.
+fn keep_quiet_about_trees() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let thread = std::thread::current();
+        let is_tree = |name: &str| name == "clusdb-tree" || name.starts_with("sled-");
+        if !thread.name().is_some_and(is_tree) {
+            usual(panic);
+        }
+    }));
 }
 
 fn run(cli: Cli) -> Result {
