@@ -256,12 +256,12 @@ fn child_process() {
     let Ok(path) = std::env::var(FOLDER) else { return };
     let store = Store::open(path).unwrap();
     commit_many(&store, u32::MAX, |number| {
-        format!("Keys\\{}\\{}", number % 40, number % 5000)
+        format!("Keys\\{}\\{}", number % 40, number % 1000)
     });
 }
 
 #[test]
-fn killed_at_any_moment_of_the_copying_the_tree_is_whole_or_refused() {
+fn killed_at_any_moment_of_the_copying_the_tree_is_the_state_after_one_record() {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("store");
     let mut dice = Dice(u64::from(std::process::id()));
@@ -278,7 +278,11 @@ fn killed_at_any_moment_of_the_copying_the_tree_is_whole_or_refused() {
         child.wait().unwrap();
         let store = Store::open(&path).unwrap();
         let found = contents(&store);
-        from_tree += u32::from(store.stat().unwrap().opened_from == OpenedFrom::Tree);
+        // A kill may come before the first copy is finished. From then on none is torn, and none is refused.
+        match store.stat().unwrap().opened_from {
+            OpenedFrom::Tree => from_tree += 1,
+            _ => assert_eq!(from_tree, 0, "round {round}: the tree was refused"),
+        }
         drop(store);
         assert_eq!(found, from_journal(&path).0, "round {round}");
     }
