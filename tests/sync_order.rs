@@ -122,3 +122,32 @@ fn the_segment_is_synced_before_a_commit_is_answered() {
         "nothing is written to the journal behind the sync: {calls:#?}"
     );
 }
+
+/// sled's own flush does not reach the disk; a checkpoint does.
+#[test]
+fn the_trees_files_and_folders_are_synced_when_the_store_is_closed() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = clusdb::Store::options()
+        .tree(false)
+        .open(folder.path().join("store"))
+        .unwrap();
+    for number in 0..600 {
+        let mut batch = clusdb::Batch::at(&clusdb::KeyPath::parse("Key").unwrap());
+        batch.create_key("").unwrap();
+        batch.set_value("v", clusdb::Value::dword(number)).unwrap();
+        store.commit(batch).unwrap();
+    }
+    drop(store);
+    let Some(calls) = trace(folder.path(), &["set", "Key", "Last", "1"]) else {
+        return;
+    };
+    let is_entry = |call: &Call| call.name == "pwrite64" && call.arguments.contains("tree.1/db>");
+    let written = calls.iter().rposition(is_entry).expect("a tree");
+    for synced in ["tree.1/db>", "tree.1/conf>", "tree.1/blobs>", "tree.1>", "store>"] {
+        let sync = position(&calls[written..], "fsync", &[synced]);
+        assert!(
+            sync.is_some(),
+            "no sync of {synced} behind what was written: {calls:#?}"
+        );
+    }
+}

@@ -220,6 +220,8 @@ impl Engine {
     /// Ends the store: waits for a commit that is under way, marks the journal as whole, wakes all who wait, lets the
     /// tree follow, and gives the lock back. Does nothing the second time.
     pub(crate) fn close(&self) -> Result<()> {
+        // A second caller waits until the first is through.
+        let mut store_lock = lock(&self.lock);
         let writer = lock(&self.writer);
         if self.is_closed.swap(true, Ordering::AcqRel) {
             return Ok(());
@@ -235,12 +237,13 @@ impl Engine {
         } else {
             Ok(())
         };
+        drop(writer);
         self.changed.notify(usize::MAX);
         // Behind the mark: a kill while the tree is brought up to date leaves a journal that is whole.
         if let Some(checkpointer) = &self.checkpointer {
             checkpointer.stop(lock(&self.poison).is_none());
         }
-        *lock(&self.lock) = None;
+        *store_lock = None;
         result
     }
 }

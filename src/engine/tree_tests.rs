@@ -249,6 +249,45 @@ fn a_tree_that_was_tampered_with_is_set_aside_and_the_state_is_exact() {
     }
 }
 
+/// What the events of a closure say, on this thread.
+fn events(run: impl FnOnce()) -> String {
+    #[derive(Clone, Default)]
+    struct Text(Arc<Mutex<Vec<u8>>>);
+    impl std::io::Write for Text {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            lock(&self.0).extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let text = Text::default();
+    let writer = text.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_writer(move || writer.clone())
+        .with_ansi(false);
+    tracing::subscriber::with_default(subscriber.finish(), run);
+    let bytes = lock(&text.0).clone();
+    String::from_utf8(bytes).unwrap()
+}
+
+#[test]
+fn an_event_says_why_a_tree_was_set_aside() {
+    let home = Home::new();
+    let store = home.open();
+    set(&store, "A", 1);
+    drop(store);
+    home.stand_in
+        .with_entries(&home.tree(1), |entries| drop(entries.remove(&b"A\0vV"[..])));
+    let text = events(|| drop(home.open()));
+    assert!(
+        text.contains("its entries do not add up to its digest") && text.contains("tree.1.aside"),
+        "{text}"
+    );
+}
+
 #[test]
 fn a_tree_that_fails_or_panics_when_it_is_opened_is_made_anew() {
     for during in [During::Open, During::Visit] {
