@@ -172,3 +172,66 @@ fn forget_below(folded: &str, changes: &mut Changes) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Batch, KeyPath, Value};
+    use crate::store::Store;
+    use crate::tree::encode_name;
+
+    fn commit(store: &Store, change: impl FnOnce(&mut Batch)) {
+        let mut batch = Batch::at(&KeyPath::root());
+        change(&mut batch);
+        store.commit(batch).unwrap();
+    }
+
+    fn read_and_look_up(refresh: &mut Refresh, store: &Store) {
+        let engine = store.engine();
+        let last = engine.read(|visible| visible.position.sequence).unwrap();
+        refresh.read(&engine.journal, last).unwrap();
+        let entries = engine
+            .read(|visible| refresh.look_up(&visible.state, usize::MAX))
+            .unwrap();
+        for (name, stored) in entries {
+            refresh.add(&name, stored.as_ref());
+        }
+    }
+
+    /// What was looked up before the key above it was deleted is not copied.
+    #[test]
+    fn what_is_below_a_key_that_was_deleted_since_is_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::options()
+            .tree(false)
+            .open(folder.path().join("store"))
+            .unwrap();
+        let mut refresh = Refresh::since(store.engine().journal.position_after(0).unwrap());
+        commit(&store, |batch| {
+            batch
+                .create_key("A\\B")
+                .unwrap()
+                .set_value("v", Value::dword(1))
+                .unwrap();
+            batch.create_key("AB").unwrap();
+        });
+        read_and_look_up(&mut refresh, &store);
+        commit(&store, |batch| _ = batch.delete_key("a").unwrap());
+        commit(&store, |batch| _ = batch.create_key("a\\C").unwrap());
+        read_and_look_up(&mut refresh, &store);
+        let changes = refresh.take_changes();
+        let is_set = |name: EntryName| {
+            changes
+                .entries
+                .get(&encode_name(&name))
+                .is_some_and(Option::is_some)
+        };
+        for gone in [EntryName::key("A\\B"), EntryName::value("A\\B", "V")] {
+            assert!(!is_set(gone.clone()), "{gone:?}");
+        }
+        for there in ["", "A", "A\\C", "AB"] {
+            assert!(is_set(EntryName::key(there)), "{there}");
+        }
+        assert_eq!(changes.removed_prefixes, prefixes_below("A"));
+    }
+}

@@ -209,6 +209,49 @@ fn a_large_state_is_copied_in_slices_while_it_changes() {
     assert_eq!(seen(&store), before);
 }
 
+/// At any moment that the process may die: commits go on while the tree is copied.
+#[test]
+fn the_tree_is_the_state_after_one_record_at_every_moment() {
+    let home = Home::new();
+    let store = home.open();
+    let is_over = AtomicBool::new(false);
+    let mut loaded = std::collections::BTreeSet::new();
+    std::thread::scope(|scope| {
+        for writer in 0..4 {
+            let (store, is_over) = (&store, &is_over);
+            scope.spawn(move || {
+                for number in 0.. {
+                    if is_over.load(Ordering::Acquire) {
+                        return;
+                    }
+                    set(store, &format!("K{}", (writer + number) % 9), number);
+                    if number % 7 == 0 {
+                        let mut batch = Batch::at(&KeyPath::root());
+                        batch.delete_key(&format!("K{}", number % 9)).unwrap();
+                        store.commit(batch).unwrap();
+                    }
+                }
+            });
+        }
+        wait_until("a tree", || home.tree(1).exists() && home.stand_in.applied() > 0);
+        let until = Instant::now() + Duration::from_secs(3);
+        while Instant::now() < until {
+            let entries = home
+                .stand_in
+                .with_entries(&home.tree(1), |entries| entries.clone());
+            let copy = Arc::new(StandIn::default());
+            let backend: Arc<dyn Backend> = Arc::<StandIn>::clone(&copy);
+            let worker = crate::tree::Worker::start(&backend, Duration::from_secs(20)).unwrap();
+            worker.open("copy".as_ref(), 0).unwrap();
+            copy.with_entries("copy".as_ref(), |copied| *copied = entries);
+            let (_, meta) = worker.load(0).unwrap();
+            loaded.insert(meta.sequence);
+        }
+        is_over.store(true, Ordering::Release);
+    });
+    assert!(loaded.len() >= 3, "the tree has followed: {loaded:?}");
+}
+
 #[test]
 fn a_tree_that_was_tampered_with_is_set_aside_and_the_state_is_exact() {
     let home = Home::new();
