@@ -216,7 +216,15 @@ fn the_tree_is_the_state_after_one_record_at_every_moment() {
     let store = home.open();
     let is_over = AtomicBool::new(false);
     let mut loaded = std::collections::BTreeSet::new();
+    /// Also when the test fails.
+    struct End<'a>(&'a AtomicBool);
+    impl Drop for End<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Release);
+        }
+    }
     std::thread::scope(|scope| {
+        let _end = End(&is_over);
         for writer in 0..4 {
             let (store, is_over) = (&store, &is_over);
             scope.spawn(move || {
@@ -224,10 +232,12 @@ fn the_tree_is_the_state_after_one_record_at_every_moment() {
                     if is_over.load(Ordering::Acquire) {
                         return;
                     }
-                    set(store, &format!("K{}", (writer + number) % 9), number);
+                    set(store, &format!("K{writer}\\{}", number % 400), number);
                     if number % 7 == 0 {
                         let mut batch = Batch::at(&KeyPath::root());
-                        batch.delete_key(&format!("K{}", number % 9)).unwrap();
+                        batch
+                            .delete_key(&format!("K{writer}\\{}", number * 3 % 400))
+                            .unwrap();
                         store.commit(batch).unwrap();
                     }
                 }
@@ -247,7 +257,6 @@ fn the_tree_is_the_state_after_one_record_at_every_moment() {
             let (_, meta) = worker.load(0).unwrap();
             loaded.insert(meta.sequence);
         }
-        is_over.store(true, Ordering::Release);
     });
     assert!(loaded.len() >= 3, "the tree has followed: {loaded:?}");
 }
