@@ -217,6 +217,7 @@ fn command_word(error: &CommandError) -> &'static str {
         CommandError::Limit(_) => "limit",
         CommandError::NoCurrentKey => "no_current_key",
         CommandError::KeyNotFound { .. } => "not_found",
+        CommandError::ConditionFailed(_) => "condition_failed",
         CommandError::Root => "root",
     }
 }

@@ -30,8 +30,8 @@ pub use epoch::Epoch;
 pub use error::{Error, Result};
 pub use journal::TornTail;
 pub use model::{
-    Batch, BatchError, Change, CommandError, CommandKind, Content, Entry, KeyPath, Limit, LimitExceeded,
-    NameError, Value, ValueRef, ValueType,
+    Batch, BatchError, Change, CommandError, CommandKind, ConditionKind, Content, Control, Entry,
+    FailedCondition, KeyPath, Limit, LimitExceeded, NameError, Value, ValueRef, ValueType,
 };
 pub use options::{Options, Progress};
 pub use port::{Notification, Port, PortInfo};

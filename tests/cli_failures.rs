@@ -66,6 +66,46 @@ fn a_value_over_the_limit_is_refused_with_the_index_of_its_command() {
 }
 
 #[test]
+fn a_condition_that_does_not_hold_is_told_by_its_index_and_an_exit_code_of_its_own() {
+    let home = home();
+    let set = r#"{"command":"set_value","name":"v","type":"sz","data":"y"}"#;
+    for condition in [
+        r#"{"command":"condition_exists","name":"missing"}"#,
+        r#"{"command":"condition_not_exists","name":"V"}"#,
+        r#"{"command":"condition_is_equal","name":"v","type":"sz","data":"z"}"#,
+        r#"{"command":"condition_is_not_equal","name":"v","type":"sz","data":"y"}"#,
+        r#"{"command":"condition_is_greater_than","name":"v","type":"sz","data":"y"}"#,
+        r#"{"command":"condition_is_less_than","name":"v","type":"sz","data":"x"}"#,
+        r#"{"command":"condition_key_exists","key":"Missing"}"#,
+        r#"{"command":"condition_key_not_exists","key":""}"#,
+    ] {
+        let lines = [r#"{"command":"control","value":1}"#, set, condition].join("\n");
+        let error = fails(&home, 4, "condition_failed", |home| {
+            home.run_with_input(&["batch", "-", "--at", "Key"], &lines)
+        });
+        assert_eq!(
+            (&error["index"], &error["line"]),
+            (&json!(2), &json!(3)),
+            "{condition}"
+        );
+        let dry = ["batch", "-", "--at", "Key", "--dry-run"];
+        fails(&home, 4, "condition_failed", |home| {
+            home.run_with_input(&dry, &lines)
+        });
+    }
+    for malformed in [
+        r#"{"command":"control","value":3}"#,
+        r#"{"command":"condition_exists","name":"v","type":"sz","data":"x"}"#,
+        r#"{"command":"condition_is_equal","name":"v"}"#,
+        r#"{"command":"condition_maybe","name":"v"}"#,
+    ] {
+        fails(&home, 2, "json", |home| {
+            home.run_with_input(&["batch", "-"], malformed)
+        });
+    }
+}
+
+#[test]
 fn a_batch_that_fails_says_which_command_on_which_line() {
     let home = home();
     let create = r#"{"command":"create_key","key":"New"}"#;

@@ -145,6 +145,38 @@ fn setting_a_value_of_a_missing_key_is_refused_and_deleting_one_is_not() {
     assert_eq!(Error::from(refused).word(), "not_found");
 }
 
+/// Section 2: a false condition undoes the batch, and says which command it was.
+#[test]
+fn a_condition_that_does_not_hold_undoes_the_batch() {
+    let fixture = Fixture::new();
+    let mut batch = Batch::at(&key("A"));
+    batch
+        .set_value("new", Value::dword(1))
+        .unwrap()
+        .condition_exists("missing")
+        .unwrap();
+    let refused = fixture.refuse(batch);
+    let CommandError::ConditionFailed(failed) = &refused.source else {
+        panic!("{refused}");
+    };
+    assert_eq!((refused.index, failed.kind), (1, clusdb::ConditionKind::Exists));
+    assert_eq!(Error::from(refused).word(), "condition_failed");
+}
+
+#[test]
+fn conditions_alone_are_checked_and_commit_nothing() {
+    let fixture = Fixture::new();
+    let before = fixture.store.stat().unwrap().durable_sequence;
+    let mut batch = Batch::at(&key("A"));
+    batch
+        .condition_key_exists("")
+        .unwrap()
+        .control(clusdb::Control::Isolated);
+    let commit = fixture.store.commit(batch).unwrap();
+    assert_eq!(commit.sequence(), None);
+    assert_eq!(fixture.store.stat().unwrap().durable_sequence, before);
+}
+
 #[test]
 fn names_that_cannot_be_are_refused_before_anything_is_looked_at() {
     let fixture = Fixture::new();

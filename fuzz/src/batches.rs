@@ -50,10 +50,26 @@ impl<'a> Commands<'a> {
         let mut batch = Batch::at(&KeyPath::parse(&path).unwrap_or_else(|_| KeyPath::root()));
         for _ in 0..self.byte()? % 8 {
             // What the batch refuses at once is left out of it.
-            match self.byte()? % 6 {
+            match self.byte()? % 10 {
                 0 => _ = batch.delete_key(&self.text(&PATHS)?),
                 1 => _ = batch.delete_value(&self.text(&NAMES)?),
                 2 | 3 => _ = batch.create_key(&self.text(&PATHS)?),
+                4 => {
+                    let name = self.text(&NAMES)?;
+                    let value = Value::new(
+                        ValueType(u32::from(self.byte()? % 12)),
+                        vec![7; usize::from(self.byte()? % 5)],
+                    );
+                    _ = match self.byte()? % 6 {
+                        0 => batch.condition_exists(&name).map(drop),
+                        1 => batch.condition_not_exists(&name).map(drop),
+                        2 => batch.condition_is_equal(&name, value).map(drop),
+                        3 => batch.condition_is_not_equal(&name, value).map(drop),
+                        4 => batch.condition_is_greater_than(&name, value).map(drop),
+                        _ => batch.condition_is_less_than(&name, value).map(drop),
+                    };
+                }
+                5 => _ = batch.condition_key_exists(&self.text(&PATHS)?),
                 _ => {
                     let name = self.text(&NAMES)?;
                     let value_type = ValueType(u32::from(self.byte()? % 12));

@@ -32,6 +32,7 @@ pub mod exit {
     pub const ERROR: u8 = 1;
     pub const USAGE: u8 = 2;
     pub const NOT_FOUND: u8 = 3;
+    pub const CONDITION_FAILED: u8 = 4;
     pub const IN_USE: u8 = 5;
     pub const DAMAGE: u8 = 6;
 }
@@ -159,6 +160,7 @@ fn exit_code(error: &Error) -> u8 {
             CommandError::Name(error) => name_exit_code(error),
             CommandError::NoCurrentKey => exit::USAGE,
             CommandError::KeyNotFound { .. } => exit::NOT_FOUND,
+            CommandError::ConditionFailed(_) => exit::CONDITION_FAILED,
             _ => exit::ERROR,
         },
         Error::KeyNotFound { .. } | Error::StoreNotFound { .. } | Error::PortNotFound { .. } => {

@@ -2,7 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use clusdb::{Batch, BatchView, Change, Content, Entry, Value, ValueRef, ValueType};
+use clusdb::{Batch, BatchView, Change, Content, Control, Entry, Value, ValueRef, ValueType};
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
@@ -212,6 +212,45 @@ enum CommandJson {
     DeleteValue {
         name: String,
     },
+    Control {
+        value: u32,
+    },
+    ConditionExists {
+        name: String,
+    },
+    ConditionNotExists {
+        name: String,
+    },
+    ConditionIsEqual(ComparedJson),
+    ConditionIsNotEqual(ComparedJson),
+    ConditionIsGreaterThan(ComparedJson),
+    ConditionIsLessThan(ComparedJson),
+    ConditionKeyExists {
+        key: String,
+    },
+    ConditionKeyNotExists {
+        key: String,
+    },
+}
+
+/// What a condition compares a value with.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ComparedJson {
+    name: String,
+    #[serde(rename = "type")]
+    value_type: TypeJson,
+    data: Option<DataJson>,
+    data_base64: Option<String>,
+}
+
+impl ComparedJson {
+    fn into_value(self) -> Result<(String, Value), Failure> {
+        Ok((
+            self.name,
+            to_value(&self.value_type, self.data, self.data_base64)?,
+        ))
+    }
 }
 
 /// Adds the command on this line to the batch.
@@ -228,6 +267,32 @@ pub fn add_command(batch: &mut Batch, line: &str) -> Result<(), Failure> {
         CommandJson::CreateKey { key } => batch.create_key(&key)?,
         CommandJson::DeleteKey { key } => batch.delete_key(&key)?,
         CommandJson::DeleteValue { name } => batch.delete_value(&name)?,
+        CommandJson::Control { value: 1 } => batch.control(Control::Synchronous),
+        CommandJson::Control { value: 2 } => batch.control(Control::Isolated),
+        CommandJson::Control { value } => {
+            let message = format!("a control command is 1 or 2, not {value}");
+            return Err(Failure::usage("json", message));
+        }
+        CommandJson::ConditionExists { name } => batch.condition_exists(&name)?,
+        CommandJson::ConditionNotExists { name } => batch.condition_not_exists(&name)?,
+        CommandJson::ConditionIsEqual(compared) => {
+            let (name, value) = compared.into_value()?;
+            batch.condition_is_equal(&name, value)?
+        }
+        CommandJson::ConditionIsNotEqual(compared) => {
+            let (name, value) = compared.into_value()?;
+            batch.condition_is_not_equal(&name, value)?
+        }
+        CommandJson::ConditionIsGreaterThan(compared) => {
+            let (name, value) = compared.into_value()?;
+            batch.condition_is_greater_than(&name, value)?
+        }
+        CommandJson::ConditionIsLessThan(compared) => {
+            let (name, value) = compared.into_value()?;
+            batch.condition_is_less_than(&name, value)?
+        }
+        CommandJson::ConditionKeyExists { key } => batch.condition_key_exists(&key)?,
+        CommandJson::ConditionKeyNotExists { key } => batch.condition_key_not_exists(&key)?,
     };
     Ok(())
 }

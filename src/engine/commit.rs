@@ -20,7 +20,8 @@ pub struct Commit {
 }
 
 impl Commit {
-    /// The sequence number of the batch's record; none for an empty batch, which commits nothing.
+    /// The sequence number of the batch's record; none for a batch that holds no more than conditions and control
+    /// commands, or nothing at all, and so commits nothing.
     #[must_use]
     pub fn sequence(&self) -> Option<u64> {
         self.sequence
@@ -139,7 +140,11 @@ impl Engine {
             .iter()
             .zip(decisions)
             .filter_map(|(request, decision)| {
-                let payload = decision.as_ref().ok()?.payload();
+                let record = decision
+                    .as_ref()
+                    .ok()
+                    .filter(|record| !record.view().is_empty())?;
+                let payload = record.payload();
                 let request_id = request.batch.request_id();
                 Some(Pending { request_id, payload })
             })
@@ -163,7 +168,11 @@ impl Engine {
         let mut visible = self.visible.write().unwrap_or_else(PoisonError::into_inner);
         let mut sequence = visible.position.sequence;
         let mut answer = |decision: Result<Record>| {
-            visible.state.apply(decision?.view(), time);
+            let record = decision?;
+            if record.view().is_empty() {
+                return Ok(Commit { sequence: None, time });
+            }
+            visible.state.apply(record.view(), time);
             sequence += 1;
             Ok(Commit {
                 sequence: Some(sequence),

@@ -1,5 +1,6 @@
 //! A batch: commands that are committed together or not at all (specification, section 2).
 
+use super::condition::ConditionKind;
 use super::error::{BatchError, CommandError};
 use super::key::{KeyPath, ValueName};
 use super::value::Value;
@@ -21,10 +22,41 @@ pub struct Batch {
 /// One command, checked. Paths are relative to the batch's key.
 #[derive(Debug, Clone)]
 pub(crate) enum Command {
-    SetValue { name: ValueName, value: Value },
-    CreateKey { path: KeyPath },
-    DeleteKey { path: KeyPath },
-    DeleteValue { name: ValueName },
+    SetValue {
+        name: ValueName,
+        value: Value,
+    },
+    CreateKey {
+        path: KeyPath,
+    },
+    DeleteKey {
+        path: KeyPath,
+    },
+    DeleteValue {
+        name: ValueName,
+    },
+    /// On a value of the current key. `value` is what it is compared with, where it is.
+    ValueCondition {
+        kind: ConditionKind,
+        name: ValueName,
+        value: Option<Value>,
+    },
+    KeyCondition {
+        kind: ConditionKind,
+        path: KeyPath,
+    },
+    /// Says what holds anyway: a commit is synchronous and isolated.
+    Control,
+}
+
+/// What CONTROL_COMMAND asks for. On a single node every commit has both, so that they are accepted and do nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Control {
+    /// Synchronise to all nodes before the commit returns.
+    Synchronous = 1,
+    /// Show the batch to readers as a whole.
+    Isolated = 2,
 }
 
 impl Batch {
@@ -82,6 +114,82 @@ impl Batch {
         self.push(Command::DeleteValue { name })
     }
 
+    /// CONDITION_EXISTS (command 11): the value of the current key exists when the command's turn comes, or the batch
+    /// fails.
+    ///
+    /// # Errors
+    /// A name that is not valid; no current key after DELETE_KEY.
+    pub fn condition_exists(&mut self, name: &str) -> Result<&mut Batch, BatchError> {
+        self.value_condition(ConditionKind::Exists, name, None)
+    }
+
+    /// CONDITION_NOT_EXISTS (command 12): the value does not exist.
+    ///
+    /// # Errors
+    /// Those of [`condition_exists`](Batch::condition_exists).
+    pub fn condition_not_exists(&mut self, name: &str) -> Result<&mut Batch, BatchError> {
+        self.value_condition(ConditionKind::NotExists, name, None)
+    }
+
+    /// CONDITION_IS_EQUAL (command 13): the value exists with this type and this data, byte by byte.
+    ///
+    /// # Errors
+    /// Those of [`condition_exists`](Batch::condition_exists).
+    pub fn condition_is_equal(&mut self, name: &str, value: Value) -> Result<&mut Batch, BatchError> {
+        self.value_condition(ConditionKind::IsEqual, name, Some(value))
+    }
+
+    /// CONDITION_IS_NOT_EQUAL (command 14): the value does not exist, or its type or its data is another.
+    ///
+    /// # Errors
+    /// Those of [`condition_exists`](Batch::condition_exists).
+    pub fn condition_is_not_equal(&mut self, name: &str, value: Value) -> Result<&mut Batch, BatchError> {
+        self.value_condition(ConditionKind::IsNotEqual, name, Some(value))
+    }
+
+    /// CONDITION_IS_GREATER_THAN (command 15): the stored value is greater than this one. Integers of the same type
+    /// compare as unsigned integers, texts of the same type by UTF-16 units ignoring case, all else byte by byte. A
+    /// value that is missing or of another type is not greater.
+    ///
+    /// # Errors
+    /// Those of [`condition_exists`](Batch::condition_exists).
+    pub fn condition_is_greater_than(&mut self, name: &str, value: Value) -> Result<&mut Batch, BatchError> {
+        self.value_condition(ConditionKind::IsGreaterThan, name, Some(value))
+    }
+
+    /// CONDITION_IS_LESS_THAN (command 16): the stored value is less than this one; compared as by
+    /// [`condition_is_greater_than`](Batch::condition_is_greater_than).
+    ///
+    /// # Errors
+    /// Those of [`condition_exists`](Batch::condition_exists).
+    pub fn condition_is_less_than(&mut self, name: &str, value: Value) -> Result<&mut Batch, BatchError> {
+        self.value_condition(ConditionKind::IsLessThan, name, Some(value))
+    }
+
+    /// CONDITION_KEY_EXISTS (command 17): the key exists. The path is relative to the batch's key, and the current key
+    /// stays as it is.
+    ///
+    /// # Errors
+    /// A path that is not valid.
+    pub fn condition_key_exists(&mut self, path: &str) -> Result<&mut Batch, BatchError> {
+        self.key_condition(ConditionKind::KeyExists, path)
+    }
+
+    /// CONDITION_KEY_NOT_EXISTS (command 18): the key does not exist.
+    ///
+    /// # Errors
+    /// A path that is not valid.
+    pub fn condition_key_not_exists(&mut self, path: &str) -> Result<&mut Batch, BatchError> {
+        self.key_condition(ConditionKind::KeyNotExists, path)
+    }
+
+    /// CONTROL_COMMAND (command 10): accepted, and without effect, since every commit is synchronous and isolated.
+    pub fn control(&mut self, control: Control) -> &mut Batch {
+        let (Control::Synchronous | Control::Isolated) = control;
+        self.commands.push(Command::Control);
+        self
+    }
+
     /// An id of the caller's for this batch, kept in its record and given back by
     /// [`BatchView::request_id`](crate::BatchView::request_id). All zeroes, the default, means none.
     pub fn set_request_id(&mut self, request_id: [u8; 16]) -> &mut Batch {
@@ -101,7 +209,8 @@ impl Batch {
         self.commands.len()
     }
 
-    /// Whether it has no command; committing it does nothing.
+    /// Whether it has no command; committing it does nothing. One of conditions and control commands alone is checked, and
+    /// commits nothing either.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.commands.is_empty()
@@ -119,12 +228,29 @@ impl Batch {
             Command::SetValue { name, value } => name.text.len() + value.data().len(),
             Command::DeleteValue { name } => name.text.len(),
             Command::CreateKey { path } | Command::DeleteKey { path } => path.as_str().len(),
+            // Not recorded.
+            Command::ValueCondition { .. } | Command::KeyCondition { .. } | Command::Control => 0,
         });
         bytes.sum()
     }
 
     pub(crate) fn commands(&self) -> &[Command] {
         &self.commands
+    }
+
+    fn value_condition(
+        &mut self,
+        kind: ConditionKind,
+        name: &str,
+        value: Option<Value>,
+    ) -> Result<&mut Batch, BatchError> {
+        let name = self.value_name(name)?;
+        self.push(Command::ValueCondition { kind, name, value })
+    }
+
+    fn key_condition(&mut self, kind: ConditionKind, path: &str) -> Result<&mut Batch, BatchError> {
+        let path = self.relative(path)?;
+        self.push(Command::KeyCondition { kind, path })
     }
 
     fn push(&mut self, command: Command) -> Result<&mut Batch, BatchError> {

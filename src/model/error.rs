@@ -4,6 +4,8 @@ use std::fmt;
 
 use thiserror::Error;
 
+use super::condition::FailedCondition;
+
 /// A limit of section 6 of the specification, or of this store's options.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -119,6 +121,9 @@ pub enum CommandError {
         /// Full path of the current key.
         key: String,
     },
+    /// A condition that does not hold when its turn comes (error 5986 of the registry).
+    #[error("{0}")]
+    ConditionFailed(Box<FailedCondition>),
     /// DELETE_KEY of the root (error 5 of the registry).
     #[error("the root key cannot be deleted")]
     Root,

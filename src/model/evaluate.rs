@@ -1,7 +1,10 @@
 //! Deciding: what a batch would do to a view, without doing it.
 
+use std::cmp::Ordering;
+
 use super::batch::{Batch, Command};
 use super::change::CommandKind;
+use super::condition::{ConditionKind, FailedCondition, compare};
 use super::error::{BatchError, CommandError, Limit, LimitExceeded};
 use super::key::{self, KeyPath, ValueName};
 use super::overlay::{Decisions, Overlay};
@@ -31,10 +34,10 @@ impl Default for Limits {
 }
 
 /// Decides what the batch does to the view: every command in order, each on what the ones before it have left.
-/// Touches nothing.
+/// Touches nothing. The record of a batch that holds no more than conditions is empty, and nothing to commit.
 ///
 /// # Errors
-/// The first command that fails; nothing of the batch happens then (specification, section 2).
+/// The first command that fails, or condition that does not hold; nothing of the batch happens then (specification, section 2).
 pub fn evaluate(view: &dyn View, batch: &Batch, limits: &Limits) -> Result<Record, BatchError> {
     decide(view, batch, limits).map(|(record, _)| record)
 }
@@ -81,6 +84,9 @@ impl Evaluation<'_> {
             Command::DeleteKey { path } => self.delete_key(&base.join(path)?),
             Command::SetValue { name, value } => self.set_value(name, value),
             Command::DeleteValue { name } => self.delete_value(name),
+            Command::ValueCondition { kind, name, value } => self.check_value(*kind, name, value.as_ref()),
+            Command::KeyCondition { kind, path } => self.check_key(*kind, &base.join(path)?),
+            Command::Control => Ok(()),
         }
     }
 
@@ -165,9 +171,198 @@ impl Evaluation<'_> {
         Ok(())
     }
 
+    /// Section 2: on the state as the batch has changed it so far. A missing value is not equal, greater or less.
+    fn check_value(
+        &self,
+        kind: ConditionKind,
+        name: &ValueName,
+        expected: Option<&Value>,
+    ) -> Result<(), CommandError> {
+        let path = self.current.as_ref().ok_or(CommandError::NoCurrentKey)?;
+        let found = self
+            .running
+            .value(path.folded(), &name.folded)
+            .map(|(_, value)| value);
+        let pair = found.zip(expected);
+        let is_equal = pair.is_some_and(|(found, expected)| found == expected);
+        let order = pair.and_then(|(found, expected)| compare(found.as_ref(), expected.as_ref()));
+        let holds = match kind {
+            ConditionKind::Exists => found.is_some(),
+            ConditionKind::NotExists => found.is_none(),
+            ConditionKind::IsEqual => is_equal,
+            ConditionKind::IsNotEqual => !is_equal,
+            ConditionKind::IsGreaterThan => order == Some(Ordering::Greater),
+            ConditionKind::IsLessThan => order == Some(Ordering::Less),
+            // Conditions on a key have a command of their own.
+            ConditionKind::KeyExists | ConditionKind::KeyNotExists => false,
+        };
+        if holds {
+            return Ok(());
+        }
+        Err(CommandError::ConditionFailed(Box::new(FailedCondition {
+            kind,
+            key: path.as_str().to_owned(),
+            name: Some(name.text.to_string()),
+            expected: expected.cloned(),
+            found: found.cloned(),
+        })))
+    }
+
+    fn check_key(&self, kind: ConditionKind, path: &KeyPath) -> Result<(), CommandError> {
+        let exists = self.running.key(path.folded()).is_some();
+        if exists == (kind == ConditionKind::KeyExists) {
+            return Ok(());
+        }
+        Err(CommandError::ConditionFailed(Box::new(FailedCondition {
+            kind,
+            key: path.as_str().to_owned(),
+            name: None,
+            expected: None,
+            found: None,
+        })))
+    }
+
     fn check_record_size(&self) -> Result<(), CommandError> {
         let maximum = self.limits.record_bytes.min(MAX_RECORD_BYTES);
         let size = self.record.payload().len() as u64;
         LimitExceeded::check(Limit::RecordBytes, maximum, size).map_err(CommandError::Limit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Control, State};
+
+    /// The key `A` with the value `n` = DWORD 5, and nothing else.
+    fn state() -> State {
+        let mut batch = Batch::at(&KeyPath::root());
+        batch
+            .create_key("A")
+            .unwrap()
+            .set_value("n", Value::dword(5))
+            .unwrap();
+        let mut state = State::new();
+        state.apply(evaluate(&state, &batch, &Limits::default()).unwrap().view(), 1);
+        state
+    }
+
+    fn at_a(conditions: impl FnOnce(&mut Batch)) -> Result<Record, BatchError> {
+        let mut batch = Batch::at(&KeyPath::parse("A").unwrap());
+        conditions(&mut batch);
+        evaluate(&state(), &batch, &Limits::default())
+    }
+
+    fn holds(condition: impl FnOnce(&mut Batch)) -> bool {
+        match at_a(condition) {
+            Ok(record) => {
+                assert!(record.view().is_empty(), "a condition is not recorded");
+                true
+            }
+            Err(error) => {
+                assert!(
+                    matches!(error.source, CommandError::ConditionFailed(_)),
+                    "{error}"
+                );
+                false
+            }
+        }
+    }
+
+    /// Section 2: what each condition asks, of a value that is there, one that is not, and one of another type.
+    #[test]
+    fn each_condition_holds_exactly_when_the_specification_says() {
+        let five = Value::dword(5);
+        let six = Value::dword(6);
+        let other = Value::qword(5);
+        type Ask = for<'a> fn(&'a mut Batch, &str, Value) -> Result<&'a mut Batch, BatchError>;
+        let asks: [(Ask, [bool; 5]); 4] = [
+            // n against 5, 6 and 4, against another type, and a value that is missing.
+            (Batch::condition_is_equal, [true, false, false, false, false]),
+            (Batch::condition_is_not_equal, [false, true, true, true, true]),
+            (
+                Batch::condition_is_greater_than,
+                [false, false, true, false, false],
+            ),
+            (Batch::condition_is_less_than, [false, true, false, false, false]),
+        ];
+        for (ask, expected) in asks {
+            let of = |name: &str, value: &Value| holds(|batch| _ = ask(batch, name, value.clone()).unwrap());
+            let found = [
+                of("N", &five),
+                of("n", &six),
+                of("n", &Value::dword(4)),
+                of("n", &other),
+                of("x", &five),
+            ];
+            assert_eq!(found, expected);
+        }
+        assert!(holds(|batch| _ = batch.condition_exists("N").unwrap()));
+        assert!(!holds(|batch| _ = batch.condition_exists("x").unwrap()));
+        assert!(!holds(|batch| _ = batch.condition_not_exists("n").unwrap()));
+        assert!(holds(|batch| _ = batch.condition_not_exists("x").unwrap()));
+        assert!(holds(|batch| _ = batch.condition_key_exists("").unwrap()));
+        assert!(!holds(|batch| _ = batch.condition_key_exists("B").unwrap()));
+        assert!(holds(|batch| _ = batch.condition_key_not_exists("B").unwrap()));
+        assert!(!holds(|batch| _ = batch.condition_key_not_exists("").unwrap()));
+    }
+
+    /// Section 2: in sequence, on the state as the batch has changed it so far; the failing command's index.
+    #[test]
+    fn conditions_look_at_the_running_state_and_name_their_index() {
+        let error = at_a(|batch| {
+            batch.condition_is_equal("n", Value::dword(5)).unwrap();
+            batch.set_value("n", Value::dword(6)).unwrap();
+            batch.condition_is_equal("n", Value::dword(6)).unwrap();
+            batch.delete_key("").unwrap();
+            batch.condition_key_not_exists("").unwrap();
+            batch.create_key("B").unwrap();
+            batch.condition_key_exists("b").unwrap();
+            batch.condition_exists("n").unwrap();
+        })
+        .unwrap_err();
+        assert_eq!(error.index, 7);
+        let CommandError::ConditionFailed(failed) = error.source else {
+            panic!("{error}");
+        };
+        let expected = FailedCondition {
+            kind: ConditionKind::Exists,
+            key: "A\\B".to_owned(),
+            name: Some("n".to_owned()),
+            expected: None,
+            found: None,
+        };
+        assert_eq!(*failed, expected);
+        assert_eq!(
+            failed.to_string(),
+            r#"condition_exists does not hold for "A\B" "n", found no value"#
+        );
+    }
+
+    /// Section 2: a condition on a value is a value command, and needs a current key; a missing one has no values.
+    #[test]
+    fn a_condition_on_a_value_needs_a_current_key_and_not_that_it_exists() {
+        let mut batch = Batch::at(&KeyPath::parse("Missing").unwrap());
+        batch
+            .condition_not_exists("v")
+            .unwrap()
+            .condition_is_not_equal("v", Value::dword(1))
+            .unwrap();
+        assert!(evaluate(&state(), &batch, &Limits::default()).is_ok());
+        batch.delete_key("x").unwrap();
+        let refused = batch.condition_exists("v").unwrap_err();
+        assert_eq!((refused.index, refused.source), (3, CommandError::NoCurrentKey));
+    }
+
+    /// Section 2: conditions and control commands are not shown, and change nothing.
+    #[test]
+    fn conditions_and_control_commands_are_not_recorded() {
+        let record = at_a(|batch| {
+            batch.control(Control::Synchronous).control(Control::Isolated);
+            batch.condition_exists("n").unwrap();
+            batch.set_value("m", Value::dword(1)).unwrap();
+        })
+        .unwrap();
+        assert_eq!(record.view().len(), 1);
     }
 }

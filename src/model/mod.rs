@@ -7,6 +7,7 @@ pub mod case_table;
 
 mod batch;
 mod change;
+mod condition;
 mod copy;
 mod digest;
 mod error;
@@ -17,8 +18,9 @@ mod record;
 mod state;
 mod value;
 
-pub use batch::Batch;
+pub use batch::{Batch, Control};
 pub use change::{Change, CommandKind};
+pub use condition::{ConditionKind, FailedCondition};
 pub use digest::Digest;
 pub use error::{BatchError, CommandError, Limit, LimitExceeded, MalformedRecord, NameError};
 pub use evaluate::{Limits, MAX_CREATED_LEVELS, evaluate};

@@ -188,21 +188,28 @@ impl<'a> ValueRef<'a> {
         let read = match self.value_type {
             ValueType::SZ | ValueType::EXPAND_SZ => terminated_text(self.data).map(Content::Text),
             ValueType::MULTI_SZ => terminated_strings(self.data).map(Content::Strings),
-            ValueType::DWORD => {
-                let bytes = self.data.try_into().ok();
-                bytes.map(|bytes| Content::Integer(u32::from_le_bytes(bytes).into()))
-            }
-            ValueType::DWORD_BIG_ENDIAN => {
-                let bytes = self.data.try_into().ok();
-                bytes.map(|bytes| Content::Integer(u32::from_be_bytes(bytes).into()))
-            }
-            ValueType::QWORD => {
-                let bytes = self.data.try_into().ok();
-                bytes.map(|bytes| Content::Integer(u64::from_le_bytes(bytes)))
-            }
-            _ => None,
+            _ => self.integer().map(Content::Integer),
         };
         read.unwrap_or(Content::Bytes(self.data))
+    }
+
+    /// The number, if the type is an integer's and the data has its length.
+    #[must_use]
+    pub fn integer(&self) -> Option<u64> {
+        match self.value_type {
+            ValueType::DWORD => self
+                .data
+                .try_into()
+                .ok()
+                .map(|bytes| u32::from_le_bytes(bytes).into()),
+            ValueType::DWORD_BIG_ENDIAN => self
+                .data
+                .try_into()
+                .ok()
+                .map(|bytes| u32::from_be_bytes(bytes).into()),
+            ValueType::QWORD => self.data.try_into().ok().map(u64::from_le_bytes),
+            _ => None,
+        }
     }
 
     /// A value of its own, with a copy of the bytes.

@@ -59,13 +59,32 @@ fn data() -> impl Strategy<Value = Vec<u8>> {
     select(vec![vec![], vec![0], vec![1, 0, 0, 0], vec![7; 1500]])
 }
 
+fn value_type() -> impl Strategy<Value = u32> {
+    select(vec![1, 3, 4, 5, 7, 11, 77])
+}
+
+/// Data of the same few kinds as a value's, or text that differs by its case, or nearly nothing.
+fn compared() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![3 => data(), 1 => Just(b"a\0".to_vec()), 1 => Just(b"A\0".to_vec()), 1 => Just(vec![0, 0, 1, 0])]
+}
+
+fn condition() -> impl Strategy<Value = Command> {
+    let value = (11..17_u32, value_name(), value_type(), compared());
+    prop_oneof![
+        4 => value.prop_map(|(number, name, value_type, data)| Command::ValueCondition { number, name, value_type, data }),
+        2 => (17..19_u32, asked_path()).prop_map(|(number, path)| Command::KeyCondition { number, path }),
+        1 => Just(Command::Control),
+    ]
+}
+
 fn command() -> impl Strategy<Value = Command> {
-    let value = (value_name(), select(vec![1, 3, 77]), data());
+    let value = (value_name(), value_type(), compared());
     prop_oneof![
         7 => value.prop_map(|(name, value_type, data)| Command::SetValue { name, value_type, data }),
         5 => asked_path().prop_map(|path| Command::CreateKey { path }),
         2 => asked_path().prop_map(|path| Command::DeleteKey { path }),
         3 => value_name().prop_map(|name| Command::DeleteValue { name }),
+        2 => condition(),
     ]
 }
 
@@ -119,6 +138,25 @@ fn add(batch: &mut Batch, command: &Command) -> Result<(), BatchError> {
         Command::CreateKey { path } => batch.create_key(path),
         Command::DeleteKey { path } => batch.delete_key(path),
         Command::DeleteValue { name } => batch.delete_value(name),
+        Command::ValueCondition {
+            number,
+            name,
+            value_type,
+            data,
+        } => {
+            let value = Value::new(ValueType(*value_type), &data[..]);
+            match number {
+                11 => batch.condition_exists(name),
+                12 => batch.condition_not_exists(name),
+                13 => batch.condition_is_equal(name, value),
+                14 => batch.condition_is_not_equal(name, value),
+                15 => batch.condition_is_greater_than(name, value),
+                _ => batch.condition_is_less_than(name, value),
+            }
+        }
+        Command::KeyCondition { number: 17, path } => batch.condition_key_exists(path),
+        Command::KeyCondition { path, .. } => batch.condition_key_not_exists(path),
+        Command::Control => Ok(batch.control(clusdb::Control::Isolated)),
     };
     added.map(drop)
 }
@@ -144,6 +182,7 @@ pub fn reason(refused: &BatchError) -> (usize, Failure) {
         CommandError::NoCurrentKey => Failure::NoCurrentKey,
         CommandError::KeyNotFound { .. } => Failure::KeyNotFound,
         CommandError::Root => Failure::Root,
+        CommandError::ConditionFailed(_) => Failure::Condition,
         other => panic!("the naive model knows no such refusal: {other}"),
     };
     (refused.index, failure)

@@ -30,6 +30,19 @@ pub enum Command {
     DeleteValue {
         name: String,
     },
+    /// `number` is the registry's own, 11 to 16.
+    ValueCondition {
+        number: u32,
+        name: String,
+        value_type: u32,
+        data: Vec<u8>,
+    },
+    /// 17 or 18.
+    KeyCondition {
+        number: u32,
+        path: String,
+    },
+    Control,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +56,7 @@ pub enum Failure {
     NoCurrentKey,
     KeyNotFound,
     Root,
+    Condition,
     Limit,
     /// Text that is no name at all: an empty component (so also a leading or trailing `\`), or a NUL.
     Name,
@@ -137,9 +151,13 @@ impl Store {
         let mut shown = Vec::new();
         for (index, command) in batch.commands.iter().enumerate() {
             match run(&mut keys, &mut current, &batch.key, command) {
-                Ok(line) => shown.push(line),
+                Ok(line) => shown.extend(line),
                 Err(failure) => return Err((index, failure)),
             }
+        }
+        // Conditions and control commands alone: checked, and nothing to commit.
+        if shown.is_empty() {
+            return Ok(None);
         }
         let sequence = self.last_sequence() + 1;
         self.keys = keys;
@@ -367,7 +385,7 @@ fn run(
     current: &mut Option<String>,
     base: &str,
     command: &Command,
-) -> Result<Shown, Failure> {
+) -> Result<Option<Shown>, Failure> {
     let key_line = |command, key, changed| Shown {
         command,
         key,
@@ -386,7 +404,7 @@ fn run(
             }
             let key = stored.join("\\");
             *current = Some(key.clone());
-            Ok(key_line("create_key", key, made > 0))
+            Ok(Some(key_line("create_key", key, made > 0)))
         }
         Command::DeleteKey { path } => {
             let given = join(base, path);
@@ -397,11 +415,8 @@ fn run(
             *current = None;
             let stored = remove_key(keys, &split(&given));
             let changed = stored.is_some();
-            Ok(key_line(
-                "delete_key",
-                stored.map_or(given, |stored| stored.join("\\")),
-                changed,
-            ))
+            let key = stored.map_or(given, |stored| stored.join("\\"));
+            Ok(Some(key_line("delete_key", key, changed)))
         }
         Command::SetValue {
             name,
@@ -418,14 +433,14 @@ fn run(
             let value = Some((*value_type, data.clone()));
             let (name, previous) = put_value(key, name, *value_type, data);
             let changed = previous != value;
-            Ok(Shown {
+            Ok(Some(Shown {
                 command: "set_value",
                 key: key.path.join("\\"),
                 name: Some(name),
                 value,
                 previous,
                 changed,
-            })
+            }))
         }
         Command::DeleteValue { name } => {
             let current = current.as_ref().ok_or(Failure::NoCurrentKey)?;
@@ -439,15 +454,98 @@ fn run(
                 }
             }
             let changed = previous.is_some();
-            Ok(Shown {
+            Ok(Some(Shown {
                 command: "delete_value",
                 key: shown_key,
                 name: Some(shown_name),
                 value: None,
                 previous,
                 changed,
-            })
+            }))
         }
+        Command::ValueCondition {
+            number,
+            name,
+            value_type,
+            data,
+        } => {
+            let current = current.as_ref().ok_or(Failure::NoCurrentKey)?;
+            check_value_name(name)?;
+            let key = find_key(keys, &split(current));
+            let found =
+                key.and_then(|key| find_value(&keys[key], name).map(|value| &keys[key].values[value]));
+            if holds(*number, found, *value_type, data) {
+                Ok(None)
+            } else {
+                Err(Failure::Condition)
+            }
+        }
+        Command::KeyCondition { number, path } => {
+            let full = split(&join(base, path));
+            check_path(&full)?;
+            if find_key(keys, &full).is_some() == (*number == 17) {
+                Ok(None)
+            } else {
+                Err(Failure::Condition)
+            }
+        }
+        Command::Control => Ok(None),
+    }
+}
+
+/// Section 2. A missing value, and one of another type, is not equal, not greater and not less.
+fn holds(number: u32, found: Option<&NaiveValue>, value_type: u32, data: &[u8]) -> bool {
+    let same_type = found.filter(|found| found.value_type == value_type);
+    match number {
+        11 => found.is_some(),
+        12 => found.is_none(),
+        13 => same_type.is_some_and(|found| found.data == data),
+        14 => same_type.is_none_or(|found| found.data != data),
+        15 => same_type.is_some_and(|found| is_greater(value_type, &found.data, data)),
+        16 => same_type.is_some_and(|found| is_greater(value_type, data, &found.data)),
+        _ => panic!("no condition on a value: {number}"),
+    }
+}
+
+/// "Integers as unsigned integers; texts by UTF-16 code units ignoring case as names do; anything else byte by byte."
+fn is_greater(value_type: u32, a: &[u8], b: &[u8]) -> bool {
+    let number = |data: &[u8]| -> Option<u128> {
+        let wanted = if value_type == 11 { 8 } else { 4 };
+        if data.len() != wanted {
+            return None;
+        }
+        let mut bytes = data.to_vec();
+        if value_type == 5 {
+            bytes.reverse();
+        }
+        Some(
+            bytes
+                .iter()
+                .rev()
+                .fold(0, |sum, byte| sum * 256 + u128::from(*byte)),
+        )
+    };
+    let units = |data: &[u8]| -> Option<Vec<u16>> {
+        let pairs = data
+            .chunks(2)
+            .map(|pair| pair.try_into().ok().map(u16::from_le_bytes));
+        let units: Option<Vec<u16>> = pairs.collect();
+        let decoded = char::decode_utf16(units?).map(|unit| match unit {
+            Ok(c) => fold(c).to_string().encode_utf16().collect(),
+            Err(lone) => vec![lone.unpaired_surrogate()],
+        });
+        Some(decoded.flatten().collect())
+    };
+    match value_type {
+        4 | 5 | 11 => match (number(a), number(b)) {
+            (Some(a), Some(b)) => a > b,
+            _ => a > b,
+        },
+        1 | 2 | 7 => match (units(a), units(b)) {
+            (Some(a), Some(b)) => a > b,
+            _ => a > b,
+        },
+        _ => a > b,
     }
 }
 
