@@ -392,7 +392,8 @@ impl<'a> Copy<'a> {
         changes.meta = meta;
         self.applied = meta;
         self.is_dirty = true;
-        self.tree.worker.apply(changes)?;
+        let tree_bytes = self.shared.folders.bytes(self.tree.number)?;
+        self.tree.worker.apply(changes, tree_bytes)?;
         Ok(())
     }
 

@@ -167,9 +167,7 @@ fn forget_below(folded: &str, changes: &mut Changes) {
         for name in below {
             changes.entries.remove(&name);
         }
-        if !changes.removed_prefixes.contains(&prefix) {
-            changes.removed_prefixes.push(prefix);
-        }
+        changes.removed_prefixes.insert(prefix);
     }
 }
 
@@ -232,6 +230,6 @@ mod tests {
         for there in ["", "A", "A\\C", "AB"] {
             assert!(is_set(EntryName::key(there)), "{there}");
         }
-        assert_eq!(changes.removed_prefixes, prefixes_below("A"));
+        assert_eq!(changes.removed_prefixes, BTreeSet::from(prefixes_below("A")));
     }
 }

@@ -13,7 +13,7 @@ pub(crate) mod stand_in;
 mod tests;
 mod worker;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::path::Path;
 use std::time::Duration;
@@ -61,7 +61,7 @@ pub(crate) struct Changes {
     /// By encoded name; none = remove.
     pub(crate) entries: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
     /// All that begins with one of these and is not in `entries` is removed first.
-    pub(crate) removed_prefixes: Vec<Vec<u8>>,
+    pub(crate) removed_prefixes: BTreeSet<Vec<u8>>,
     /// What the tree is then; none while a copy is unfinished.
     pub(crate) meta: Option<Meta>,
 }
@@ -74,7 +74,7 @@ pub(crate) trait Tree: Send {
     /// Visits all entries, in order.
     fn visit(&mut self, visit: &mut Visit<'_>) -> Result<(), TreeFault>;
 
-    /// Makes all changes or none, also if the process is killed.
+    /// Makes all changes or none, also if the process is killed; or leaves the tree unfinished, if they are many.
     fn apply(&mut self, changes: &Changes) -> Result<(), TreeFault>;
 
     /// Makes what was applied durable.

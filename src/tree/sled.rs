@@ -5,6 +5,7 @@
 //! segments, and a watchdog), and damaged files make it panic or show other data (a worker that catches panics, and a
 //! digest).
 
+use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -19,6 +20,8 @@ use super::{Backend, Changes, Meta, Tree, TreeFault, Visit};
 const SEGMENT_BYTES: usize = 16 << 20;
 /// The state is in memory already.
 const CACHE_BYTES: u64 = 8 << 20;
+/// Entries that are removed at a time, at most.
+const STEP_ENTRIES: usize = 8 << 10;
 /// One collection frees what about so many changed entries have left.
 const ENTRIES_PER_COLLECTION: usize = 64;
 /// The lock of a tree that was closed just now may be held for a moment.
@@ -78,6 +81,15 @@ fn is_locked(error: &std::io::Error) -> bool {
     error.kind() == std::io::ErrorKind::WouldBlock || error.to_string().contains("could not acquire lock")
 }
 
+impl SledTree {
+    fn apply_step(&self, batch: Batch, entries: usize) -> Result<(), TreeFault> {
+        self.db.apply_batch(batch)?;
+        self.db.flush()?;
+        free_garbage(entries);
+        Ok(())
+    }
+}
+
 /// sled leaves what it has replaced to be freed as its threads come and go, a little each time: with few, large batches
 /// it would keep some kilobytes for each entry for ever.
 fn free_garbage(entries: usize) {
@@ -96,12 +108,20 @@ impl Tree for SledTree {
     }
 
     fn apply(&mut self, changes: &Changes) -> Result<(), TreeFault> {
+        let mut removed = 0;
         let mut batch = Batch::default();
         for prefix in &changes.removed_prefixes {
             for name in self.db.scan_prefix(prefix).keys() {
                 let name = name?;
-                if !changes.entries.contains_key(&*name) {
-                    batch.remove(name);
+                if changes.entries.contains_key(&*name) {
+                    continue;
+                }
+                batch.remove(name);
+                removed += 1;
+                if removed % STEP_ENTRIES == 0 {
+                    // A whole subtree may be more than sled should do at a time.
+                    batch.remove(Meta::name());
+                    self.apply_step(mem::take(&mut batch), STEP_ENTRIES)?;
                 }
             }
         }
@@ -115,10 +135,7 @@ impl Tree for SledTree {
             Some(meta) => batch.insert(Meta::name(), &meta.encode()[..]),
             None => batch.remove(Meta::name()),
         }
-        self.db.apply_batch(batch)?;
-        self.db.flush()?;
-        free_garbage(changes.entries.len());
-        Ok(())
+        self.apply_step(batch, changes.entries.len() + STEP_ENTRIES)
     }
 
     fn checkpoint(&mut self) -> Result<(), TreeFault> {

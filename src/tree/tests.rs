@@ -1,5 +1,6 @@
 //! The tree's encoding, its folders, sled behind the trait, and a worker whose tree fails.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
 use std::sync::Arc;
@@ -60,7 +61,7 @@ fn changes(entries: &[(Vec<u8>, Vec<u8>)], meta: Option<Meta>) -> Changes {
         .map(|(name, bytes)| (name.clone(), Some(bytes.clone())));
     Changes {
         entries: entries.collect(),
-        removed_prefixes: Vec::new(),
+        removed_prefixes: BTreeSet::new(),
         meta,
     }
 }
@@ -149,19 +150,19 @@ fn what_was_applied_is_loaded_by_the_next_and_a_removed_prefix_spares_what_is_se
         let (state, entries) = sample();
         let worker = Worker::start(&backend, LIMIT).unwrap();
         worker.open(&folders.path(number), 0).unwrap();
-        worker.apply(changes(&entries, None)).unwrap();
+        worker.apply(changes(&entries, None), 0).unwrap();
         assert_eq!(worker.load(0).unwrap_err(), TreeFault::Unfinished);
 
         let extra = [
             (b"A\0vY".to_vec(), b"gone".to_vec()),
             (b"A\\B\0k".to_vec(), b"gone".to_vec()),
         ];
-        worker.apply(changes(&extra, None)).unwrap();
+        worker.apply(changes(&extra, None), 0).unwrap();
         let again = Changes {
-            removed_prefixes: prefixes_below("A").to_vec(),
+            removed_prefixes: prefixes_below("A").into(),
             ..changes(&entries, Some(meta(state.digest())))
         };
-        worker.apply(again).unwrap();
+        worker.apply(again, 0).unwrap();
         worker.checkpoint(0).unwrap();
         worker.close().unwrap();
 
@@ -169,14 +170,39 @@ fn what_was_applied_is_loaded_by_the_next_and_a_removed_prefix_spares_what_is_se
         next.open(&folders.path(number), 0).unwrap();
         assert_eq!(next.load(0).unwrap(), (state, meta(sample().0.digest())));
         let wrong = Changes::default();
-        next.apply(Changes {
-            meta: Some(meta(Digest::default())),
-            ..wrong
-        })
+        next.apply(
+            Changes {
+                meta: Some(meta(Digest::default())),
+                ..wrong
+            },
+            0,
+        )
         .unwrap();
         assert_eq!(next.load(0).unwrap_err(), TreeFault::Digest);
         next.close().unwrap();
     }
+}
+
+/// More than sled is given at a time.
+#[test]
+fn a_large_subtree_is_removed_in_steps() {
+    let backend: Arc<dyn Backend> = Arc::new(SledBackend);
+    let home = tempfile::tempdir().unwrap();
+    let folders = Folders::new(home.path());
+    let number = folders.create().unwrap();
+    let worker = Worker::start(&backend, LIMIT).unwrap();
+    worker.open(&folders.path(number), 0).unwrap();
+    let (state, entries) = sample();
+    let below = |number: u32| (format!("A\\B{number:05}\0k").into_bytes(), b"gone".to_vec());
+    let many: Vec<_> = (0..20_000).map(below).collect();
+    worker.apply(changes(&many, None), 0).unwrap();
+    let removal = Changes {
+        removed_prefixes: prefixes_below("A").into(),
+        ..changes(&entries, Some(meta(state.digest())))
+    };
+    worker.apply(removal, 0).unwrap();
+    assert_eq!(worker.load(0).unwrap().0, state);
+    worker.close().unwrap();
 }
 
 #[test]
@@ -227,7 +253,7 @@ fn a_hang_is_let_go_and_turns_trees_off() {
     let worker = Worker::start(&backend, limit).unwrap();
     worker.open("tree".as_ref(), 0).unwrap();
     stand_in.go_wrong(Some((During::Apply, Fault::Hangs)));
-    assert_eq!(worker.apply(Changes::default()), Err(TreeFault::Hung(limit)));
+    assert_eq!(worker.apply(Changes::default(), 0), Err(TreeFault::Hung(limit)));
     assert!(backend.is_off());
     assert_eq!(worker.close(), Err(TreeFault::Off), "not asked again");
 }

@@ -73,12 +73,20 @@ impl Worker {
         self.run(bytes, |slot| load(&mut **with_tree(slot)?))
     }
 
-    pub(crate) fn apply(&self, changes: Changes) -> Result<(), TreeFault> {
+    /// `tree_bytes`: what the tree holds, in case that a part of it is to be looked for and removed.
+    pub(crate) fn apply(&self, changes: Changes, tree_bytes: u64) -> Result<(), TreeFault> {
         let entries = changes.entries.iter();
         let bytes: usize = entries
             .map(|(name, bytes)| 64 + name.len() + bytes.as_ref().map_or(0, Vec::len))
             .sum();
-        self.run(bytes as u64, move |slot| with_tree(slot)?.apply(&changes))
+        let searched = if changes.removed_prefixes.is_empty() {
+            0
+        } else {
+            tree_bytes
+        };
+        self.run(bytes as u64 + searched, move |slot| {
+            with_tree(slot)?.apply(&changes)
+        })
     }
 
     pub(crate) fn checkpoint(&self, bytes: u64) -> Result<(), TreeFault> {
