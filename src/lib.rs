@@ -31,7 +31,8 @@ pub use error::{Error, Result};
 pub use journal::TornTail;
 pub use model::{
     Batch, BatchError, Change, CommandError, CommandKind, ConditionKind, Content, Control, Entry,
-    FailedCondition, KeyPath, Limit, LimitExceeded, NameError, Value, ValueRef, ValueType,
+    FailedCondition, KeyInfo, KeyPath, Limit, LimitExceeded, NameError, ReadBatch, ReadReply, Value,
+    ValueRef, ValueType,
 };
 pub use options::{Options, Progress};
 pub use port::{Notification, Port, PortInfo};

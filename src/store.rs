@@ -10,7 +10,7 @@ use crate::epoch::Epoch;
 use crate::error::{Error, Result};
 use crate::journal::TornTail;
 use crate::model::case_table::fold;
-use crate::model::{Batch, Entry, KeyPath, Record, Value, View};
+use crate::model::{Batch, Entry, KeyInfo, KeyPath, ReadBatch, ReadReply, Record, State, Value, View};
 use crate::options::Options;
 use crate::port::{Port, PortInfo, names};
 use crate::view::{Filter, JournalView};
@@ -136,6 +136,54 @@ impl Store {
             .read(|visible| visible.state.key(key.folded()).is_some())
     }
 
+    /// Reads several values: one reply each, in order, all from one moment, wholly before or wholly after any commit
+    /// (specification, section 4). Does not wait for the disk.
+    ///
+    /// # Errors
+    /// Those of [`get`](Store::get). A value that does not exist is a reply, and no error.
+    pub fn read(&self, batch: &ReadBatch) -> Result<Vec<ReadReply>> {
+        self.engine.read(|visible| visible.state.read(batch))
+    }
+
+    /// What is known of a key: the numbers of keys and values right below, longest names, largest data, last write.
+    ///
+    /// # Errors
+    /// [`KeyNotFound`](Error::KeyNotFound), and those of [`get`](Store::get).
+    pub fn key_info(&self, key: &KeyPath) -> Result<KeyInfo> {
+        let info = self.engine.read(|visible| visible.state.info(key.folded()))?;
+        info.ok_or_else(|| not_found(key))
+    }
+
+    /// The key of this index right below a key, in the order of folded names; none behind the last (error 259 of the
+    /// registry). The order is the same as long as no key is created or deleted. [`list`](Store::list) gives all at
+    /// once, from one moment.
+    ///
+    /// # Errors
+    /// Those of [`key_info`](Store::key_info).
+    pub fn subkey(&self, key: &KeyPath, index: usize) -> Result<Option<KeyPath>> {
+        self.in_key(key, |state| {
+            let path = state.subkeys(key.folded()).nth(index)?;
+            Some(KeyPath::from_valid(&path))
+        })
+    }
+
+    /// The value of this index of a key, in the order of folded names; none behind the last, as by
+    /// [`subkey`](Store::subkey).
+    ///
+    /// # Errors
+    /// Those of [`key_info`](Store::key_info).
+    pub fn value(&self, key: &KeyPath, index: usize) -> Result<Option<Entry>> {
+        self.in_key(key, |state| state.values(key.folded()).nth(index))
+    }
+
+    fn in_key<R>(&self, key: &KeyPath, look: impl FnOnce(&State) -> R) -> Result<R> {
+        let found = self.engine.read(|visible| {
+            let exists = visible.state.key(key.folded()).is_some();
+            exists.then(|| look(&visible.state))
+        })?;
+        found.ok_or_else(|| not_found(key))
+    }
+
     /// What is right below the key: its values, then its keys, each by folded name. All from one moment.
     ///
     /// # Errors
@@ -157,9 +205,7 @@ impl Store {
         let entries = self
             .engine
             .read(|visible| visible.state.walk(key.folded(), recursive))?;
-        entries.ok_or_else(|| Error::KeyNotFound {
-            key: key.as_str().to_owned(),
-        })
+        entries.ok_or_else(|| not_found(key))
     }
 
     /// Opens the port of this name, or creates it at the present: it will show the batches that are committed after
@@ -249,6 +295,12 @@ impl Store {
     /// The mark could not be made durable; nothing is lost, and the next opening recovers.
     pub fn close(&self) -> Result<()> {
         self.engine.close()
+    }
+}
+
+fn not_found(key: &KeyPath) -> Error {
+    Error::KeyNotFound {
+        key: key.as_str().to_owned(),
     }
 }
 

@@ -106,6 +106,33 @@ fn a_condition_that_does_not_hold_is_told_by_its_index_and_an_exit_code_of_its_o
 }
 
 #[test]
+fn a_read_that_cannot_be_is_refused_with_its_line_and_what_is_not_there_is_a_reply() {
+    let home = home();
+    let good = r#"{"key":"Key","name":"V"}"#;
+    for (word, bad) in [
+        ("json", r#"{"key":"Key"}"#),
+        ("json", r#"{"key":"Key","name":"v","more":1}"#),
+        ("path", r#"{"key":"Key\\","name":"v"}"#),
+        ("name", r#"{"key":"Key","name":"\u0000"}"#),
+    ] {
+        let error = fails(&home, 2, word, |home| {
+            home.run_with_input(&["read", "-"], &[good, "", bad].join("\n"))
+        });
+        assert_eq!(error["line"], 3, "{bad}");
+    }
+    let missing = r#"{"key":"Nil","name":""}"#;
+    let lines = home
+        .run_with_input(&["read", "-"], &[good, missing, good].join("\n"))
+        .lines();
+    let found = json!({"key": "Key", "name": "v", "type": "sz", "data": "x"});
+    assert_eq!(
+        lines,
+        [found.clone(), json!({"key": "Nil", "name": "", "code": 2}), found]
+    );
+    fails(&home, 3, "not_found", |home| home.run(&["info", "Nil"]));
+}
+
+#[test]
 fn a_batch_that_fails_says_which_command_on_which_line() {
     let home = home();
     let create = r#"{"command":"create_key","key":"New"}"#;

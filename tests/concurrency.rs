@@ -378,3 +378,99 @@ fn a_notification_with_a_byte_limit_ends_between_two_batches_and_holds_at_least_
     assert!(shown.contains(&vec![13]), "the large one comes alone: {shown:?}");
     assert_eq!(shown.concat(), [1, 3, 5, 7, 9, 11, 13, 14]);
 }
+
+/// Section 4 of the specification: all replies come from one moment, wholly before or wholly after any batch.
+#[test]
+fn a_read_batch_never_sees_half_of_a_batch() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path().join("store")).unwrap();
+    let path = |key: &str| KeyPath::parse(key).unwrap();
+    let mut reads = clusdb::ReadBatch::at(&KeyPath::root());
+    for key in ["A", "B\\C", "D"] {
+        reads.add(key, "number").unwrap();
+    }
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    let seen = std::thread::scope(|scope| {
+        let readers: Vec<_> = (0..3)
+            .map(|_| {
+                let (store, reads, is_over) = (&store, &reads, &is_over);
+                scope.spawn(move || {
+                    let mut seen = std::collections::BTreeSet::new();
+                    while !is_over.load(std::sync::atomic::Ordering::Acquire) {
+                        let replies = store.read(reads).unwrap();
+                        let values: Vec<_> = replies.into_iter().map(|reply| reply.value).collect();
+                        assert!(values.iter().all(|value| *value == values[0]), "{values:?}");
+                        seen.extend(values[0].as_ref().map(|value| value.data().to_vec()));
+                    }
+                    seen.len()
+                })
+            })
+            .collect();
+        for number in 0..300 {
+            let mut batch = Batch::at(&KeyPath::root());
+            for key in ["A", "B\\C", "D"] {
+                batch
+                    .create_key(key)
+                    .unwrap()
+                    .set_value("number", Value::dword(number))
+                    .unwrap();
+            }
+            store.commit(batch).unwrap();
+        }
+        is_over.store(true, std::sync::atomic::Ordering::Release);
+        readers
+            .into_iter()
+            .map(|reader| reader.join().unwrap())
+            .sum::<usize>()
+    });
+    assert!(seen > 30, "{seen} moments were seen");
+    assert_eq!(store.key_info(&path("b\\c")).unwrap().values, 1);
+}
+
+/// Section 5: by index from 0 to the number less one, in a stable order, and an end.
+#[test]
+fn keys_and_values_are_enumerated_by_index() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path().join("store")).unwrap();
+    let root = KeyPath::root();
+    let mut batch = Batch::at(&root);
+    for key in ["b", "A", "c\\d"] {
+        batch
+            .create_key(key)
+            .unwrap()
+            .set_value(key, Value::dword(1))
+            .unwrap();
+    }
+    batch
+        .create_key("")
+        .unwrap()
+        .set_value("y", Value::dword(1))
+        .unwrap()
+        .set_value("X", Value::dword(2))
+        .unwrap();
+    store.commit(batch).unwrap();
+    let keys: Vec<_> = (0..)
+        .map_while(|index| store.subkey(&root, index).unwrap())
+        .collect();
+    assert_eq!(
+        keys.iter().map(KeyPath::as_str).collect::<Vec<_>>(),
+        ["A", "b", "c"]
+    );
+    let names: Vec<_> = (0..)
+        .map_while(|index| match store.value(&root, index).unwrap() {
+            Some(Entry::Value { name, .. }) => Some(name.to_string()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(names, ["X", "y"]);
+    let info = store.key_info(&root).unwrap();
+    assert_eq!((info.subkeys, info.values), (3, 2));
+    let missing = KeyPath::parse("nil").unwrap();
+    for error in [
+        store.subkey(&missing, 0).unwrap_err(),
+        store.value(&missing, 0).unwrap_err(),
+        store.key_info(&missing).unwrap_err(),
+    ] {
+        assert_eq!(error.word(), "not_found");
+    }
+}

@@ -54,6 +54,10 @@ pub enum Verb {
     Batch(Batch),
     /// Show a value
     Get(Get),
+    /// Read several values at one moment, given as JSON lines
+    Read(Read),
+    /// Show what is known of a key: numbers, longest names, largest data, last write
+    Info(Info),
     /// List the values and keys below a key
     Ls(Ls),
     /// Create, list and remove ports
@@ -128,6 +132,17 @@ pub struct Get {
     /// Name of the value; the key's default value without it.
     #[arg(default_value = "")]
     pub name: String,
+}
+
+#[derive(Debug, Args)]
+pub struct Read {
+    /// Lines like {"key":"Cluster\\Resources","name":"Address"}; - for the standard input.
+    pub file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct Info {
+    pub key: String,
 }
 
 #[derive(Debug, Args)]

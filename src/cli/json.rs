@@ -2,11 +2,16 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use clusdb::{Batch, BatchView, Change, Content, Control, Entry, Value, ValueRef, ValueType};
+use clusdb::{
+    Batch, BatchView, Change, Content, Control, Entry, ReadBatch, ReadReply, Value, ValueRef, ValueType,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
 use crate::output::{Line, escape_control};
+
+/// The registry's code for a key or a value that does not exist.
+const ERROR_FILE_NOT_FOUND: u32 = 2;
 
 /// The name of a type, or the number of one without a name.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -187,6 +192,60 @@ impl<'a> EntryJson<'a> {
 }
 
 impl Line for EntryJson<'_> {
+    fn text(&self) -> String {
+        self.text.clone()
+    }
+}
+
+/// One value to read.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReadJson {
+    key: String,
+    name: String,
+}
+
+/// Adds the read on this line to the batch.
+pub fn add_read(batch: &mut ReadBatch, line: &str) -> Result<(), Failure> {
+    let read: ReadJson =
+        serde_json::from_str(line).map_err(|error| Failure::usage("json", error.to_string()))?;
+    batch.add(&read.key, &read.name)?;
+    Ok(())
+}
+
+/// The reply to one read: the value, or the registry's code for what is not there.
+#[derive(Debug, Serialize)]
+pub struct ReplyJson<'a> {
+    key: &'a str,
+    name: &'a str,
+    #[serde(flatten)]
+    value: Option<ValueJson>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<u32>,
+    /// For people.
+    #[serde(skip)]
+    text: String,
+}
+
+impl<'a> From<&'a ReadReply> for ReplyJson<'a> {
+    fn from(reply: &'a ReadReply) -> ReplyJson<'a> {
+        let found = reply.value.as_ref().map(|value| value.as_ref().to_string());
+        let found = found.unwrap_or_else(|| "not found".to_owned());
+        ReplyJson {
+            key: &reply.key,
+            name: &reply.name,
+            value: reply.value.as_ref().map(|value| value.as_ref().into()),
+            code: reply.value.is_none().then_some(ERROR_FILE_NOT_FOUND),
+            text: format!(
+                "{} \"{}\" = {found}",
+                escape_control(&reply.key),
+                escape_control(&reply.name)
+            ),
+        }
+    }
+}
+
+impl Line for ReplyJson<'_> {
     fn text(&self) -> String {
         self.text.clone()
     }

@@ -61,6 +61,8 @@ fn run(cli: Cli) -> Result {
         Verb::Del(arguments) => verbs::del(&session, &arguments),
         Verb::Batch(arguments) => verbs::batch(&session, &arguments),
         Verb::Get(arguments) => verbs::get(&session, &arguments),
+        Verb::Read(arguments) => verbs::read(&session, &arguments),
+        Verb::Info(arguments) => verbs::info(&session, &arguments),
         Verb::Ls(arguments) => verbs::ls(&session, &arguments),
         Verb::Port(Port::Create { name, key }) => verbs::port_create(&session, &name, &key),
         Verb::Port(Port::Ls) => verbs::port_ls(&session),

@@ -1,12 +1,14 @@
 //! The verbs that set, delete and show.
 
-use clusdb::{Batch, Entry, KeyPath, OpenedFrom, PortInfo, Stat, Value, ValueType};
+use std::path::Path;
+
+use clusdb::{Batch, Entry, KeyPath, OpenedFrom, PortInfo, ReadBatch, Stat, Value, ValueType};
 use serde::Serialize;
 
 use crate::args;
 use crate::failure::{Failure, Result};
-use crate::json::{self, EntryJson};
-use crate::output::{Line, escape_control};
+use crate::json::{self, EntryJson, ReplyJson};
+use crate::output::{Line, escape_control, rfc3339};
 use crate::session::{Session, argument_path, read_input};
 
 pub fn set(session: &Session, arguments: &args::Set) -> Result {
@@ -111,14 +113,7 @@ pub fn batch(session: &Session, arguments: &args::Batch) -> Result {
         .at
         .as_deref()
         .map_or(Ok(KeyPath::root()), argument_path)?;
-    let input = read_input(&arguments.file)?;
-    let text = String::from_utf8(input).map_err(|error| {
-        let line = error.as_bytes()[..error.utf8_error().valid_up_to()]
-            .iter()
-            .filter(|byte| **byte == b'\n')
-            .count() as u64;
-        Failure::usage("json", "the input is not UTF-8").at_line(line + 1)
-    })?;
+    let text = read_text(&arguments.file)?;
     let mut batch = Batch::at(&at);
     let mut lines = Vec::new();
     for (number, line) in (1..).zip(text.lines()) {
@@ -131,6 +126,17 @@ pub fn batch(session: &Session, arguments: &args::Batch) -> Result {
     session
         .commit(batch, arguments.dry_run)
         .map_err(|failure| failure.with_lines(&lines))
+}
+
+/// A file of JSON lines.
+fn read_text(file: &Path) -> Result<String> {
+    String::from_utf8(read_input(file)?).map_err(|error| {
+        let line = error.as_bytes()[..error.utf8_error().valid_up_to()]
+            .iter()
+            .filter(|byte| **byte == b'\n')
+            .count() as u64;
+        Failure::usage("json", "the input is not UTF-8").at_line(line + 1)
+    })
 }
 
 pub fn get(session: &Session, arguments: &args::Get) -> Result {
@@ -147,6 +153,63 @@ pub fn get(session: &Session, arguments: &args::Get) -> Result {
             key.as_str()
         ))),
     }
+}
+
+pub fn read(session: &Session, arguments: &args::Read) -> Result {
+    let text = read_text(&arguments.file)?;
+    let mut batch = ReadBatch::at(&KeyPath::root());
+    for (number, line) in (1..).zip(text.lines()) {
+        if !line.trim().is_empty() {
+            json::add_read(&mut batch, line).map_err(|failure| failure.at_line(number))?;
+        }
+    }
+    let store = session.open_existing()?;
+    let mut output = session.output();
+    for reply in &store.read(&batch)? {
+        output.item(&ReplyJson::from(reply))?;
+    }
+    output.end()
+}
+
+#[derive(Debug, Serialize)]
+struct InfoJson {
+    key: String,
+    subkeys: u64,
+    values: u64,
+    longest_key: u64,
+    longest_name: u64,
+    largest_data: u64,
+    last_write: String,
+}
+
+impl Line for InfoJson {
+    fn text(&self) -> String {
+        format!(
+            "keys              {}, the longest name {} units\nvalues            {}, the longest name {} units\n\
+             largest data      {} bytes\nlast write        {}",
+            self.subkeys,
+            self.longest_key,
+            self.values,
+            self.longest_name,
+            self.largest_data,
+            self.last_write
+        )
+    }
+}
+
+pub fn info(session: &Session, arguments: &args::Info) -> Result {
+    let info = session
+        .open_existing()?
+        .key_info(&argument_path(&arguments.key)?)?;
+    session.output().one(&InfoJson {
+        key: info.path.to_string(),
+        subkeys: info.subkeys,
+        values: info.values,
+        longest_key: info.longest_key,
+        longest_name: info.longest_name,
+        largest_data: info.largest_data,
+        last_write: rfc3339(info.last_write),
+    })
 }
 
 pub fn ls(session: &Session, arguments: &args::Ls) -> Result {

@@ -270,7 +270,7 @@ impl Key {
 }
 
 impl Entry {
-    fn value(key: &Key, stored: &StoredValue) -> Entry {
+    pub(super) fn value(key: &Key, stored: &StoredValue) -> Entry {
         Entry::Value {
             key: Arc::clone(&key.path),
             name: Arc::clone(&stored.name),

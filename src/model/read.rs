@@ -1,0 +1,219 @@
+//! Reading several values at one moment, and what is known of a key (specification, sections 4 and 5).
+
+use std::sync::Arc;
+
+use super::error::BatchError;
+use super::key::{self, KeyPath, ValueName};
+use super::state::{Entry, State};
+use super::value::Value;
+
+/// Values to read together, relative to a key (specification, section 4).
+#[derive(Debug, Clone)]
+pub struct ReadBatch {
+    key: KeyPath,
+    reads: Vec<(KeyPath, ValueName)>,
+}
+
+/// The answer to one read: what the value is, or that there is none (error 2 of the registry).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadReply {
+    /// Full path of the key, as it is stored; as it was asked for where there is no such key.
+    pub key: Arc<str>,
+    /// The value's name, as it is stored; as it was asked for where there is no such value.
+    pub name: Arc<str>,
+    /// None: the key or the value does not exist.
+    pub value: Option<Value>,
+}
+
+/// What is known of a key without reading it (specification, section 5).
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct KeyInfo {
+    /// Full path, as it is stored.
+    pub path: Arc<str>,
+    /// Keys right below.
+    pub subkeys: u64,
+    /// Values.
+    pub values: u64,
+    /// The longest name of a key right below, in UTF-16 units.
+    pub longest_key: u64,
+    /// The longest name of a value, in UTF-16 units.
+    pub longest_name: u64,
+    /// The largest data of a value, in bytes.
+    pub largest_data: u64,
+    /// Commit time of the last change to the key itself, its values or its list of keys; microseconds since 1970. 0 for
+    /// a root that was never written to.
+    pub last_write: i64,
+}
+
+impl ReadBatch {
+    /// Nothing to read yet, on a key that need not exist.
+    #[must_use]
+    pub fn at(key: &KeyPath) -> ReadBatch {
+        ReadBatch {
+            key: key.clone(),
+            reads: Vec::new(),
+        }
+    }
+
+    /// Adds a value: `""` is the batch's key itself, and a key's default value.
+    ///
+    /// # Errors
+    /// A path or a name that is not valid, with the index of the read; it is not added then.
+    pub fn add(&mut self, subkey: &str, name: &str) -> Result<&mut ReadBatch, BatchError> {
+        let index = self.reads.len();
+        let refused = |error: super::error::NameError| BatchError {
+            index,
+            source: error.into(),
+        };
+        let path = KeyPath::parse(subkey).and_then(|subkey| self.key.join(&subkey));
+        let name = ValueName::parse(name).map_err(refused)?;
+        self.reads.push((path.map_err(refused)?, name));
+        Ok(self)
+    }
+
+    /// The number of values to read.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.reads.len()
+    }
+
+    /// Whether there is nothing to read.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.reads.is_empty()
+    }
+}
+
+impl State {
+    /// One reply for each read, in order.
+    #[must_use]
+    pub fn read(&self, batch: &ReadBatch) -> Vec<ReadReply> {
+        let reply = |(path, name): &(KeyPath, ValueName)| {
+            let key = self.keys.get(path.folded());
+            let stored = key.and_then(|key| key.values.get(&name.folded));
+            ReadReply {
+                key: key.map_or_else(|| path.as_str().into(), |key| Arc::clone(&key.path)),
+                name: stored.map_or_else(|| (&*name.text).into(), |stored| Arc::clone(&stored.name)),
+                value: stored.map(|stored| stored.value.clone()),
+            }
+        };
+        batch.reads.iter().map(reply).collect()
+    }
+
+    /// What is known of the key with this folded path.
+    #[must_use]
+    pub fn info(&self, path: &str) -> Option<KeyInfo> {
+        let key = self.keys.get(path)?;
+        let units = |name: &str| name.encode_utf16().count() as u64;
+        let values = || key.values.values();
+        // Folding is one character to one character, but not one unit to one unit: the stored spelling counts.
+        let subkeys = self.subkeys(path);
+        let last = |path: Arc<str>| units(key::last_component(&path));
+        Some(KeyInfo {
+            path: Arc::clone(&key.path),
+            subkeys: key.children.len() as u64,
+            values: key.values.len() as u64,
+            longest_key: subkeys.map(last).max().unwrap_or(0),
+            longest_name: values().map(|stored| units(&stored.name)).max().unwrap_or(0),
+            largest_data: values()
+                .map(|stored| stored.value.data().len() as u64)
+                .max()
+                .unwrap_or(0),
+            last_write: key.last_write,
+        })
+    }
+
+    /// The keys right below the key with this folded path, by folded name; their full paths as they are stored.
+    pub fn subkeys(&self, path: &str) -> impl Iterator<Item = Arc<str>> {
+        let children = self.keys.get(path).into_iter().flat_map(|key| &key.children);
+        let below = move |name: &str| self.keys.get(key::child(path, name).as_str());
+        children
+            .filter_map(move |name| below(name))
+            .map(|key| Arc::clone(&key.path))
+    }
+
+    /// The values of the key with this folded path, by folded name.
+    pub fn values(&self, path: &str) -> impl Iterator<Item = Entry> {
+        let key = self.keys.get(path);
+        key.into_iter()
+            .flat_map(|key| key.values.values().map(move |stored| Entry::value(key, stored)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Batch, Limits, evaluate};
+
+    fn state() -> State {
+        let mut state = State::new();
+        let mut batch = Batch::at(&KeyPath::root());
+        batch.create_key("Key\\Sub").unwrap();
+        batch.create_key("Key\\Süß\u{10400}").unwrap();
+        batch.create_key("Key").unwrap();
+        batch.set_value("", Value::sz("default")).unwrap();
+        batch.set_value("Name", Value::binary([1; 30])).unwrap();
+        state.apply(evaluate(&state, &batch, &Limits::default()).unwrap().view(), 7);
+        state
+    }
+
+    /// Section 4: exactly one reply each, in the same order; an error of its own.
+    #[test]
+    fn each_read_has_one_reply_in_its_order() {
+        let mut batch = ReadBatch::at(&KeyPath::parse("key").unwrap());
+        batch
+            .add("", "NAME")
+            .unwrap()
+            .add("sub", "v")
+            .unwrap()
+            .add("", "")
+            .unwrap()
+            .add("Nil", "V")
+            .unwrap();
+        batch.add("", "NAME").unwrap();
+        let replies = state().read(&batch);
+        let shown: Vec<_> = replies
+            .iter()
+            .map(|reply| (&*reply.key, &*reply.name, reply.value.clone()))
+            .collect();
+        let name = ("Key", "Name", Some(Value::binary([1; 30])));
+        let expected = [
+            name.clone(),
+            ("Key\\Sub", "v", None),
+            ("Key", "", Some(Value::sz("default"))),
+            ("key\\Nil", "V", None),
+            name,
+        ];
+        assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn a_read_that_cannot_be_is_refused_with_its_index() {
+        let mut batch = ReadBatch::at(&KeyPath::root());
+        batch.add("A", "v").unwrap();
+        assert_eq!(batch.add("A\\", "v").unwrap_err().index, 1);
+        assert_eq!(batch.add("A", "v\0").unwrap_err().index, 1);
+        assert_eq!(batch.len(), 1);
+    }
+
+    /// Section 5: numbers, longest names, largest data, last write time.
+    #[test]
+    fn the_information_of_a_key_is_that_of_what_is_right_below_it() {
+        let state = state();
+        let info = state.info("KEY").unwrap();
+        let expected = KeyInfo {
+            path: "Key".into(),
+            subkeys: 2,
+            values: 2,
+            longest_key: 5,
+            longest_name: 4,
+            largest_data: 30,
+            last_write: 7,
+        };
+        assert_eq!(info, expected);
+        assert_eq!(state.info("NIL"), None);
+        let root = state.info("").unwrap();
+        assert_eq!((root.subkeys, root.values, root.longest_key), (1, 0, 3));
+    }
+}
