@@ -116,13 +116,13 @@ fn a_read_that_cannot_be_is_refused_with_its_line_and_what_is_not_there_is_a_rep
         ("name", r#"{"key":"Key","name":"\u0000"}"#),
     ] {
         let error = fails(&home, 2, word, |home| {
-            home.run_with_input(&["read", "-"], &[good, "", bad].join("\n"))
+            home.run_with_input(&["read", "-"], [good, "", bad].join("\n"))
         });
         assert_eq!(error["line"], 3, "{bad}");
     }
     let missing = r#"{"key":"Nil","name":""}"#;
     let lines = home
-        .run_with_input(&["read", "-"], &[good, missing, good].join("\n"))
+        .run_with_input(&["read", "-"], [good, missing, good].join("\n"))
         .lines();
     let found = json!({"key": "Key", "name": "v", "type": "sz", "data": "x"});
     assert_eq!(
