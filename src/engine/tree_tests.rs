@@ -488,6 +488,7 @@ fn a_tree_that_has_grown_is_made_anew_and_the_old_one_is_removed() {
         set(&store, "A", 2);
         home.tree(2).exists() && !home.tree(1).exists()
     });
+    assert!(!is_aside(&home, 1), "nothing was wrong with it");
     let before = seen(&store);
     drop(store);
     let store = home.open();
