@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::thread;
 
 use super::{Backend, Changes, Meta, Tree, TreeFault, Visit};
-use crate::sync::lock;
+use crate::sync::{Mutex, lock};
 
 type Entries = BTreeMap<Vec<u8>, Vec<u8>>;
 
