@@ -21,6 +21,9 @@ pub enum Error {
     /// A command of a batch was refused; the batch has changed nothing.
     #[error(transparent)]
     Batch(#[from] BatchError),
+    /// A plain write was refused, and has changed nothing.
+    #[error(transparent)]
+    Plain(#[from] CommandError),
     /// The key to read does not exist.
     #[error("the key {key:?} does not exist")]
     KeyNotFound {
@@ -168,6 +171,7 @@ impl Error {
         match self {
             Error::Name(error) => name_word(error),
             Error::Batch(error) => command_word(&error.source),
+            Error::Plain(error) => command_word(error),
             Error::KeyNotFound { .. } | Error::StoreNotFound { .. } | Error::PortNotFound { .. } => {
                 "not_found"
             }
@@ -216,7 +220,8 @@ fn command_word(error: &CommandError) -> &'static str {
         CommandError::Name(error) => name_word(error),
         CommandError::Limit(_) => "limit",
         CommandError::NoCurrentKey => "no_current_key",
-        CommandError::KeyNotFound { .. } => "not_found",
+        CommandError::KeyNotFound { .. } | CommandError::ValueNotFound { .. } => "not_found",
+        CommandError::HasSubkeys { .. } => "has_subkeys",
         CommandError::ConditionFailed(_) => "condition_failed",
         CommandError::Root => "root",
     }

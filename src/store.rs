@@ -10,7 +10,9 @@ use crate::epoch::Epoch;
 use crate::error::{Error, Result};
 use crate::journal::TornTail;
 use crate::model::case_table::fold;
-use crate::model::{Batch, Entry, KeyInfo, KeyPath, ReadBatch, ReadReply, Record, State, Value, View};
+use crate::model::{
+    Batch, Entry, KeyInfo, KeyPath, PlainWrite, ReadBatch, ReadReply, Record, State, Value, View,
+};
 use crate::options::Options;
 use crate::port::{Port, PortInfo, names};
 use crate::view::{Filter, JournalView};
@@ -95,6 +97,44 @@ impl Store {
     /// * [`Closed`](Error::Closed).
     pub fn commit(&self, batch: Batch) -> Result<Commit> {
         self.engine.commit(batch)
+    }
+
+    /// CreateKey: creates a key with its missing parents, outside of any batch, or opens it (specification, section 5).
+    /// As durable as a batch, in the journal, and never shown by a port. True if it was created, false if it was there.
+    ///
+    /// # Errors
+    /// * [`Plain`](Error::Plain): too many levels at once.
+    /// * Those of [`commit`](Store::commit) that come from the disk.
+    pub fn create_key(&self, key: &KeyPath) -> Result<bool> {
+        let commit = self.engine.commit_plain(PlainWrite::create_key(key))?;
+        Ok(commit.sequence().is_some())
+    }
+
+    /// DeleteKey: deletes a key that has no keys below it, with its values, outside of any batch.
+    ///
+    /// # Errors
+    /// [`Plain`](Error::Plain): the key does not exist, or has keys below it, or is the root; and those of
+    /// [`create_key`](Store::create_key).
+    pub fn delete_key(&self, key: &KeyPath) -> Result<Commit> {
+        self.engine.commit_plain(PlainWrite::delete_key(key))
+    }
+
+    /// SetValue: sets a value of a key that exists, outside of any batch.
+    ///
+    /// # Errors
+    /// [`Plain`](Error::Plain): the key does not exist, the name is not valid, or a limit; and those of
+    /// [`create_key`](Store::create_key).
+    pub fn set_value(&self, key: &KeyPath, name: &str, value: Value) -> Result<Commit> {
+        self.engine.commit_plain(PlainWrite::set_value(key, name, value)?)
+    }
+
+    /// DeleteValue: deletes a value that exists, outside of any batch.
+    ///
+    /// # Errors
+    /// [`Plain`](Error::Plain): the key or the value does not exist, or the name is not valid; and those of
+    /// [`create_key`](Store::create_key).
+    pub fn delete_value(&self, key: &KeyPath, name: &str) -> Result<Commit> {
+        self.engine.commit_plain(PlainWrite::delete_value(key, name)?)
     }
 
     /// What the batch would do now, without doing it.

@@ -306,6 +306,51 @@ fn the_log_shows_every_record_and_a_range_of_them() {
     );
 }
 
+/// The specification, section 5; section 8: "plain writes delivered to batch ports".
+#[test]
+fn a_plain_write_is_in_the_log_and_no_port_shows_it() {
+    let home = Home::new();
+    home.run(&["port", "create", "all", ""]).lines();
+    let sequence = |number: u64| [json!({ "sequence": number })];
+    assert_eq!(
+        home.run(&["set", "K/L", "v", "x", "--plain"]).lines(),
+        sequence(2)
+    );
+    assert_eq!(home.run(&["set", "K/L", "w", "y"]).lines(), sequence(3));
+    assert_eq!(home.run(&["del", "K/L", "V", "--plain"]).lines(), sequence(4));
+    home.run(&["del", "K", "--plain"]).error(1, "has_subkeys");
+    home.run(&["del", "K/L", "V", "--plain"]).error(3, "not_found");
+    assert_eq!(home.run(&["del", "K/L", "--plain"]).lines(), sequence(5));
+    home.run(&["del", "K/L", "--plain"]).error(3, "not_found");
+    home.run(&["get", "K/L", "w"]).error(3, "not_found");
+
+    let shown = home.run(&["watch", "all", "--once"]).lines();
+    let of = |line: &Value| {
+        let plain = line.get("plain").map(|plain| plain == &json!(true));
+        (
+            line["sequence"].as_u64().unwrap(),
+            line["command"].as_str().unwrap().to_owned(),
+            plain,
+        )
+    };
+    let line = |sequence, command: &str, plain| (sequence, command.to_owned(), plain);
+    assert_eq!(
+        shown.iter().map(of).collect::<Vec<_>>(),
+        [line(3, "set_value", None)]
+    );
+    let log = home.run(&["log"]).lines();
+    assert_eq!(
+        log.iter().map(of).collect::<Vec<_>>(),
+        [
+            line(1, "create_key", Some(true)),
+            line(2, "set_value", Some(true)),
+            line(3, "set_value", None),
+            line(4, "delete_value", Some(true)),
+            line(5, "delete_key", Some(true)),
+        ]
+    );
+}
+
 #[test]
 fn what_does_nothing_is_no_error() {
     let home = Home::new();

@@ -177,6 +177,71 @@ fn conditions_alone_are_checked_and_commit_nothing() {
     assert_eq!(fixture.store.stat().unwrap().durable_sequence, before);
 }
 
+/// Specification, section 5: each plain write is refused where the registry refuses it.
+#[test]
+fn a_plain_write_that_is_refused_changes_nothing() {
+    let Fixture {
+        store,
+        folder: _folder,
+    } = Fixture::new();
+    store.create_key(&key("A\\B")).unwrap();
+    let before = (
+        store.stat().unwrap(),
+        store.list_recursive(&KeyPath::root()).unwrap(),
+    );
+    let (missing, root) = (key("No"), KeyPath::root());
+    let large = Value::binary(vec![0; (1 << 20) + 1]);
+    let key_not_found = CommandError::KeyNotFound { key: "No".to_owned() };
+    let has_subkeys = CommandError::HasSubkeys { key: "A".to_owned() };
+    let value_not_found = CommandError::ValueNotFound {
+        key: "A".to_owned(),
+        name: "w".to_owned(),
+    };
+    for (answer, expected, word) in [
+        (store.delete_key(&key("A")), has_subkeys, "has_subkeys"),
+        (store.delete_key(&root), CommandError::Root, "root"),
+        (store.delete_key(&missing), key_not_found.clone(), "not_found"),
+        (
+            store.set_value(&missing, "v", Value::dword(1)),
+            key_not_found.clone(),
+            "not_found",
+        ),
+        (store.delete_value(&missing, "v"), key_not_found, "not_found"),
+        (store.delete_value(&key("A"), "w"), value_not_found, "not_found"),
+        (
+            store.set_value(&key("A"), "v", large),
+            limit(Limit::ValueBytes, 1 << 20, (1 << 20) + 1),
+            "limit",
+        ),
+        (
+            store.delete_value(&key("A"), "v\0"),
+            CommandError::Name(NameError::Nul {
+                name: "v\0".to_owned(),
+                offset: 1,
+            }),
+            "name",
+        ),
+    ] {
+        let error = answer.unwrap_err();
+        assert_eq!(error.word(), word);
+        assert!(
+            matches!(&error, Error::Plain(found) if *found == expected),
+            "{error}"
+        );
+    }
+    let deep = key(&["k"; 33].join("\\"));
+    let error = store.create_key(&deep).unwrap_err();
+    assert!(
+        matches!(&error, Error::Plain(found) if *found == limit(Limit::CreatedLevels, 32, 33)),
+        "{error}"
+    );
+    let after = (
+        store.stat().unwrap(),
+        store.list_recursive(&KeyPath::root()).unwrap(),
+    );
+    assert_eq!(before, after);
+}
+
 #[test]
 fn names_that_cannot_be_are_refused_before_anything_is_looked_at() {
     let fixture = Fixture::new();

@@ -15,9 +15,11 @@ use std::thread;
 use clusdb::model::{Limits, Overlay, State, evaluate};
 use clusdb::{Batch, Notification, Port, Store};
 use harness::{
-    Answer, Checked, Home, answer, batch, build, commit, committed, contents, dump, line, path, reason, shown,
+    Answer, Checked, Home, Reads, answer, batch, build, commit, committed, contents, dump, line, path,
+    plain_write, read, reads, reason, shown, write_plain,
 };
 use naive::Committed;
+use naive::single::Plain;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
@@ -112,6 +114,8 @@ proptest! {
 #[derive(Clone, Debug)]
 enum PortStep {
     Commit(naive::Batch),
+    Plain(Plain),
+    Read(Reads),
     Open(usize),
     Get(usize),
     /// One of the notifications that are out, in any order.
@@ -134,6 +138,8 @@ fn port_step() -> impl Strategy<Value = PortStep> {
     let index = any::<Index>();
     prop_oneof![
         12 => batch().prop_map(PortStep::Commit),
+        5 => plain_write().prop_map(PortStep::Plain),
+        2 => reads().prop_map(PortStep::Read),
         6 => (0..PORTS).prop_map(PortStep::Open),
         14 => (0..PORTS).prop_map(PortStep::Get),
         6 => (0..PORTS, index).prop_map(|(port, which)| PortStep::Acknowledge(port, which)),
@@ -144,9 +150,9 @@ fn port_step() -> impl Strategy<Value = PortStep> {
 }
 
 proptest! {
-    #![proptest_config(cases(100))]
+    #![proptest_config(cases(500))]
     #[test]
-    fn each_port_shows_exactly_what_the_naive_model_filters(
+    fn replies_state_and_what_each_port_shows_are_what_the_naive_model_says(
         keys in prop::array::uniform::<_, PORTS>(port_key()),
         limit_bytes in select(vec![u64::MAX, 2000]),
         steps in vec(port_step(), 1..200),
@@ -161,6 +167,8 @@ proptest! {
                     let (batch, wanted) = build(&model, wanted)?;
                     commit(home.store(), &mut model, batch, &wanted)?;
                 }
+                PortStep::Plain(write) => write_plain(home.store(), &mut model, &write)?,
+                PortStep::Read(reads) => read(home.store(), &model, &reads)?,
                 PortStep::Open(port) => ports[port].open(home.store(), &model)?,
                 PortStep::Get(port) => ports[port].get(&model, limit_bytes)?,
                 PortStep::Acknowledge(port, which) => ports[port].acknowledge(&model, which)?,
@@ -170,9 +178,11 @@ proptest! {
                     // A port keeps its store open.
                     ports.iter_mut().try_for_each(Followed::drop)?;
                     home.reopen(crash);
+                    prop_assert_eq!(contents(home.store()), model.dump());
                 }
             }
         }
+        prop_assert_eq!(committed(&home.store().log(1..=u64::MAX).unwrap()), &model.log[..]);
         for port in &mut ports {
             port.check_listed(home.store(), &model)?;
             port.drop()?;

@@ -32,7 +32,7 @@ Examples:
   clusdb --store cluster.db port create audit Cluster      follow a key and all below it from now on
   clusdb --store cluster.db watch audit --once             all changes since the last time
 
-Exit codes: 0 ok, 1 error, 2 usage, 3 not found, 5 store in use, 6 damage.";
+Exit codes: 0 ok, 1 error, 2 usage, 3 not found, 4 condition failed, 5 store in use, 6 damage.";
 
 /// How results are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -102,6 +102,9 @@ pub struct Set {
     /// Take the data from a file as it is; - is standard input.
     #[arg(long, value_name = "FILE")]
     pub data_file: Option<PathBuf>,
+    /// Outside of any batch: as durable, in the log, and never shown by a port.
+    #[arg(long)]
+    pub plain: bool,
 }
 
 #[derive(Debug, Args)]
@@ -112,6 +115,9 @@ pub struct Del {
     /// Show what would change, and change nothing.
     #[arg(long)]
     pub dry_run: bool,
+    /// Outside of any batch: never shown by a port; what is not there, and a key that has keys below it, is an error.
+    #[arg(long, conflicts_with = "dry_run")]
+    pub plain: bool,
 }
 
 #[derive(Debug, Args)]

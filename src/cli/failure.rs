@@ -156,18 +156,23 @@ impl From<clusdb::BatchError> for Failure {
 fn exit_code(error: &Error) -> u8 {
     match error {
         Error::Name(error) => name_exit_code(error),
-        Error::Batch(error) => match &error.source {
-            CommandError::Name(error) => name_exit_code(error),
-            CommandError::NoCurrentKey => exit::USAGE,
-            CommandError::KeyNotFound { .. } => exit::NOT_FOUND,
-            CommandError::ConditionFailed(_) => exit::CONDITION_FAILED,
-            _ => exit::ERROR,
-        },
+        Error::Batch(error) => command_exit_code(&error.source),
+        Error::Plain(error) => command_exit_code(error),
         Error::KeyNotFound { .. } | Error::StoreNotFound { .. } | Error::PortNotFound { .. } => {
             exit::NOT_FOUND
         }
         Error::InUse { .. } | Error::PortInUse { .. } => exit::IN_USE,
         Error::Damaged { .. } => exit::DAMAGE,
+        _ => exit::ERROR,
+    }
+}
+
+fn command_exit_code(error: &CommandError) -> u8 {
+    match error {
+        CommandError::Name(error) => name_exit_code(error),
+        CommandError::NoCurrentKey => exit::USAGE,
+        CommandError::KeyNotFound { .. } | CommandError::ValueNotFound { .. } => exit::NOT_FOUND,
+        CommandError::ConditionFailed(_) => exit::CONDITION_FAILED,
         _ => exit::ERROR,
     }
 }

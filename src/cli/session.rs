@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clusdb::model::{Limits, State, evaluate};
-use clusdb::{Batch, KeyPath, Options, Progress, Store};
+use clusdb::{Batch, Commit, KeyPath, Options, Progress, Store};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::args::Format;
@@ -80,7 +80,11 @@ impl Session {
     }
 
     pub fn commit_to(&self, store: &Store, batch: Batch) -> Result {
-        let commit = store.commit(batch)?;
+        self.finish(store, store.commit(batch)?)
+    }
+
+    /// Closes the store, and tells the sequence number.
+    pub fn finish(&self, store: &Store, commit: Commit) -> Result {
         store.close()?;
         self.output().one(&Committed {
             sequence: commit.sequence(),

@@ -15,6 +15,10 @@ pub fn set(session: &Session, arguments: &args::Set) -> Result {
     let key = argument_path(&arguments.key)?;
     let value = value_of(arguments)?;
     let store = session.open_or_create()?;
+    if arguments.plain {
+        store.create_key(&key)?;
+        return session.finish(&store, store.set_value(&key, &arguments.name, value)?);
+    }
     let mut batch = Batch::at(&key);
     if !store.contains(&key)? {
         batch.create_key("")?;
@@ -100,7 +104,16 @@ fn hex(text: &str) -> Option<Vec<u8>> {
 }
 
 pub fn del(session: &Session, arguments: &args::Del) -> Result {
-    let mut batch = Batch::at(&argument_path(&arguments.key)?);
+    let key = argument_path(&arguments.key)?;
+    if arguments.plain {
+        let store = session.open_existing()?;
+        let commit = match &arguments.name {
+            Some(name) => store.delete_value(&key, name),
+            None => store.delete_key(&key),
+        };
+        return session.finish(&store, commit?);
+    }
+    let mut batch = Batch::at(&key);
     match &arguments.name {
         Some(name) => batch.delete_value(name)?,
         None => batch.delete_key("")?,
@@ -348,6 +361,7 @@ mod tests {
             data: data.iter().map(|&text| text.to_owned()).collect(),
             value_type: value_type.to_owned(),
             data_file: None,
+            plain: false,
         })
     }
 

@@ -5,14 +5,14 @@ use std::sync::PoisonError;
 
 use super::Engine;
 use crate::error::{Error, Result};
-use crate::journal::{AppendError, Pending, Writer};
-use crate::model::{Batch, Overlay, Record, evaluate};
+use crate::journal::{AppendError, FrameKind, Pending, Writer};
+use crate::model::{Batch, Limits, Overlay, PlainWrite, Record, evaluate};
 use crate::sync::lock;
 
 /// Batches of one group hold about this many bytes of data together, so that one large batch does not delay many.
 const GROUP_BYTES: usize = 4 << 20;
 
-/// A batch that was committed.
+/// A batch or a plain write that was committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Commit {
     sequence: Option<u64>,
@@ -20,8 +20,8 @@ pub struct Commit {
 }
 
 impl Commit {
-    /// The sequence number of the batch's record; none for a batch that holds no more than conditions and control
-    /// commands, or nothing at all, and so commits nothing.
+    /// The sequence number of the record; none for what commits nothing: a batch that holds no more than conditions and
+    /// control commands, or nothing at all, and a plain creation of a key that is there already.
     #[must_use]
     pub fn sequence(&self) -> Option<u64> {
         self.sequence
@@ -34,18 +34,45 @@ impl Commit {
     }
 }
 
-/// A batch on its way.
+/// What is to be committed.
+#[derive(Debug)]
+pub(super) enum Write {
+    Batch(Batch),
+    Plain(PlainWrite),
+}
+
+/// A write on its way.
 #[derive(Debug)]
 pub(super) struct Request {
-    pub(super) batch: Batch,
+    write: Write,
     bytes: usize,
 }
 
 impl Request {
-    pub(super) fn new(batch: Batch) -> Request {
-        Request {
-            bytes: batch.data_bytes(),
-            batch,
+    pub(super) fn new(write: Write) -> Request {
+        let bytes = match &write {
+            Write::Batch(batch) => batch.data_bytes(),
+            Write::Plain(plain) => plain.data_bytes(),
+        };
+        Request { write, bytes }
+    }
+
+    fn decide(&self, pending: &mut Overlay<'_>, limits: &Limits) -> Result<Record> {
+        match &self.write {
+            Write::Batch(batch) => Ok(pending.evaluate(batch, limits)?),
+            Write::Plain(plain) => Ok(pending.evaluate_plain(plain, limits)?),
+        }
+    }
+
+    fn pending<'a>(&self, record: &'a Record) -> Pending<'a> {
+        let (kind, request_id) = match &self.write {
+            Write::Batch(batch) => (FrameKind::Batch, batch.request_id()),
+            Write::Plain(_) => (FrameKind::Plain, [0; 16]),
+        };
+        Pending {
+            kind,
+            request_id,
+            payload: record.payload(),
         }
     }
 }
@@ -60,7 +87,16 @@ impl Engine {
                 time: self.env.now(),
             });
         }
-        let request = Request::new(batch);
+        self.submit(Write::Batch(batch))
+    }
+
+    /// Commits a plain write. It is durable and visible when this returns.
+    pub(crate) fn commit_plain(&self, write: PlainWrite) -> Result<Commit> {
+        self.submit(Write::Plain(write))
+    }
+
+    fn submit(&self, write: Write) -> Result<Commit> {
+        let request = Request::new(write);
         let fits = |group: &[Request], next: &Request| {
             let bytes: usize = group.iter().map(|request| request.bytes).sum();
             bytes + next.bytes <= GROUP_BYTES
@@ -120,11 +156,9 @@ impl Engine {
     fn decide(&self, group: &[Request]) -> Vec<Result<Record>> {
         let visible = self.visible.read().unwrap_or_else(PoisonError::into_inner);
         let mut pending = Overlay::new(&visible.state);
-        let evaluate = |request: &Request| pending.evaluate(&request.batch, &self.limits);
         group
             .iter()
-            .map(evaluate)
-            .map(|decision| decision.map_err(Error::from))
+            .map(|request| request.decide(&mut pending, &self.limits))
             .collect()
     }
 
@@ -144,9 +178,7 @@ impl Engine {
                     .as_ref()
                     .ok()
                     .filter(|record| !record.view().is_empty())?;
-                let payload = record.payload();
-                let request_id = request.batch.request_id();
-                Some(Pending { request_id, payload })
+                Some(request.pending(record))
             })
             .collect();
         match records.is_empty() {

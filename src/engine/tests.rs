@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 
+use super::commit::Write;
 use super::*;
 use crate::model::{Batch, KeyPath, Value};
 use crate::probe::{Fate, Op, Probe};
@@ -11,17 +12,25 @@ fn open(probe: &Probe, folder: &tempfile::TempDir) -> Arc<Engine> {
     Engine::open(&options, &folder.path().join("store")).unwrap()
 }
 
-fn creates(key: &str) -> Request {
+fn creation(key: &str) -> Batch {
     let mut batch = Batch::at(&KeyPath::parse(key).unwrap());
     batch.create_key("").unwrap();
-    Request::new(batch)
+    batch
+}
+
+fn creates(key: &str) -> Request {
+    request(creation(key))
+}
+
+fn request(batch: Batch) -> Request {
+    Request::new(Write::Batch(batch))
 }
 
 /// Fails unless the key exists.
 fn sets(key: &str) -> Request {
     let mut batch = Batch::at(&KeyPath::parse(key).unwrap());
     batch.set_value("v", Value::dword(1)).unwrap();
-    Request::new(batch)
+    request(batch)
 }
 
 fn is_segment_write(op: &Op) -> bool {
@@ -58,7 +67,7 @@ fn a_refusal_that_rests_on_a_lost_record_is_not_given() {
         _ => Fate::Done,
     });
     // On the disk A is there still; nobody may be told that it is not.
-    for answer in engine.lead(&[Request::new(deletes), sets("A")]) {
+    for answer in engine.lead(&[request(deletes), sets("A")]) {
         assert!(matches!(answer, Err(Error::Poisoned { .. })), "{answer:?}");
     }
 }
@@ -81,7 +90,7 @@ fn a_group_that_finds_no_room_is_committed_one_by_one() {
     for name in ["a", "b", "c"] {
         large.set_value(name, Value::binary(vec![1; 1 << 20])).unwrap();
     }
-    let answers = engine.lead(&[creates("A"), Request::new(large), sets("A")]);
+    let answers = engine.lead(&[creates("A"), request(large), sets("A")]);
     assert_eq!(answers[0].as_ref().unwrap().sequence(), Some(1));
     assert!(
         matches!(answers[1], Err(Error::Preallocation { .. })),
@@ -96,7 +105,7 @@ fn a_group_that_finds_no_room_is_committed_one_by_one() {
 fn a_panic_while_committing_poisons_the_store_and_leaves_it_readable_by_the_next() {
     let (probe, folder) = (Probe::new(), tempfile::tempdir().unwrap());
     let engine = open(&probe, &folder);
-    engine.commit(creates("A").batch).unwrap();
+    engine.commit(creation("A")).unwrap();
     probe.rule(|op| {
         if is_segment_write(op) {
             Fate::Panics
@@ -104,9 +113,9 @@ fn a_panic_while_committing_poisons_the_store_and_leaves_it_readable_by_the_next
             Fate::Done
         }
     });
-    let commit = || engine.commit(creates("B").batch);
+    let commit = || engine.commit(creation("B"));
     assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(commit)).is_err());
-    let error = engine.commit(creates("C").batch).unwrap_err();
+    let error = engine.commit(creation("C")).unwrap_err();
     assert!(
         matches!(&error, Error::Poisoned { cause } if matches!(**cause, Error::LeaderPanicked)),
         "{error}"
@@ -115,5 +124,5 @@ fn a_panic_while_committing_poisons_the_store_and_leaves_it_readable_by_the_next
     probe.rule(|_| Fate::Done);
     let engine = open(&probe, &folder);
     assert_eq!(engine.read(|visible| visible.position.sequence).unwrap(), 1);
-    engine.commit(creates("B").batch).unwrap();
+    engine.commit(creation("B")).unwrap();
 }

@@ -58,6 +58,7 @@ pub(crate) struct Visited<'a> {
 
 /// A record on its way into the journal.
 pub(crate) struct Pending<'a> {
+    pub(crate) kind: FrameKind,
     pub(crate) request_id: [u8; 16],
     pub(crate) payload: &'a [u8],
 }
@@ -249,7 +250,7 @@ impl Writer {
                 offset: self.end.offset + self.group.len() as u64,
             });
             let meta = RecordMeta {
-                kind: FrameKind::Batch,
+                kind: record.kind,
                 sequence: end.sequence,
                 time,
                 request_id: record.request_id,

@@ -106,6 +106,7 @@ fn append(writer: &mut Writer, keys: &[&str]) -> Vec<Position> {
     let pending: Vec<_> = records
         .iter()
         .map(|record| Pending {
+            kind: FrameKind::Batch,
             request_id: [0; 16],
             payload: record.payload(),
         })

@@ -124,6 +124,20 @@ pub enum CommandError {
     /// A condition that does not hold when its turn comes (error 5986 of the registry).
     #[error("{0}")]
     ConditionFailed(Box<FailedCondition>),
+    /// A plain DeleteValue of a value that does not exist (error 2 of the registry).
+    #[error("the key {key:?} has no value {name:?}")]
+    ValueNotFound {
+        /// Full path of the key.
+        key: String,
+        /// The value's name.
+        name: String,
+    },
+    /// A plain DeleteKey of a key that has keys below it (error 5 of the registry).
+    #[error("the key {key:?} has keys below it: delete these first, or delete it in a batch")]
+    HasSubkeys {
+        /// Full path of the key.
+        key: String,
+    },
     /// DELETE_KEY of the root (error 5 of the registry).
     #[error("the root key cannot be deleted")]
     Root,

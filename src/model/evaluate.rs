@@ -55,29 +55,43 @@ impl Overlay<'_> {
 }
 
 fn decide(view: &dyn View, batch: &Batch, limits: &Limits) -> Result<(Record, Decisions), BatchError> {
-    let mut evaluation = Evaluation {
-        running: Overlay::new(view),
-        record: Record::for_batch(batch),
-        limits,
-        current: Some(batch.key().clone()),
-    };
+    let mut evaluation = Evaluation::new(view, Record::for_batch(batch), limits, batch.key());
     for (index, command) in batch.commands().iter().enumerate() {
         let refused = |source| BatchError { index, source };
         evaluation.command(batch.key(), command).map_err(refused)?;
         evaluation.check_record_size().map_err(refused)?;
     }
-    Ok((evaluation.record, evaluation.running.into_decisions()))
+    Ok(evaluation.finish())
 }
 
-struct Evaluation<'a> {
-    running: Overlay<'a>,
-    record: Record,
+/// Commands under way: what they have decided so far, and its record.
+pub(super) struct Evaluation<'a> {
+    pub(super) running: Overlay<'a>,
+    pub(super) record: Record,
     limits: &'a Limits,
     /// As the batch spells it; none after DELETE_KEY.
     current: Option<KeyPath>,
 }
 
-impl Evaluation<'_> {
+impl<'a> Evaluation<'a> {
+    pub(super) fn new(
+        view: &'a dyn View,
+        record: Record,
+        limits: &'a Limits,
+        key: &KeyPath,
+    ) -> Evaluation<'a> {
+        Evaluation {
+            running: Overlay::new(view),
+            record,
+            limits,
+            current: Some(key.clone()),
+        }
+    }
+
+    pub(super) fn finish(self) -> (Record, Decisions) {
+        (self.record, self.running.into_decisions())
+    }
+
     fn command(&mut self, base: &KeyPath, command: &Command) -> Result<(), CommandError> {
         match command {
             Command::CreateKey { path } => self.create_key(base.join(path)?),
@@ -90,7 +104,7 @@ impl Evaluation<'_> {
         }
     }
 
-    fn create_key(&mut self, path: KeyPath) -> Result<(), CommandError> {
+    pub(super) fn create_key(&mut self, path: KeyPath) -> Result<(), CommandError> {
         match self.running.key(path.folded()) {
             Some(stored) => self.record.push_key(CommandKind::CreateKey, stored, false),
             None => {
@@ -121,7 +135,7 @@ impl Evaluation<'_> {
         Ok(key::child(existing, &new))
     }
 
-    fn delete_key(&mut self, path: &KeyPath) -> Result<(), CommandError> {
+    pub(super) fn delete_key(&mut self, path: &KeyPath) -> Result<(), CommandError> {
         if path.is_root() {
             return Err(CommandError::Root);
         }
@@ -136,7 +150,7 @@ impl Evaluation<'_> {
         Ok(())
     }
 
-    fn set_value(&mut self, name: &ValueName, value: &Value) -> Result<(), CommandError> {
+    pub(super) fn set_value(&mut self, name: &ValueName, value: &Value) -> Result<(), CommandError> {
         let size = value.data().len() as u64;
         LimitExceeded::check(Limit::ValueBytes, self.limits.value_bytes, size)
             .map_err(CommandError::Limit)?;
@@ -157,7 +171,7 @@ impl Evaluation<'_> {
         Ok(())
     }
 
-    fn delete_value(&mut self, name: &ValueName) -> Result<(), CommandError> {
+    pub(super) fn delete_value(&mut self, name: &ValueName) -> Result<(), CommandError> {
         let path = self.current.as_ref().ok_or(CommandError::NoCurrentKey)?;
         let key = self.running.key(path.folded()).unwrap_or(path.as_str());
         match self.running.value(path.folded(), &name.folded) {

@@ -14,6 +14,7 @@ mod error;
 mod evaluate;
 mod key;
 mod overlay;
+mod plain;
 mod read;
 mod record;
 mod state;
@@ -27,6 +28,7 @@ pub use error::{BatchError, CommandError, Limit, LimitExceeded, MalformedRecord,
 pub use evaluate::{Limits, MAX_CREATED_LEVELS, evaluate};
 pub use key::{KeyPath, MAX_KEY_DEPTH, MAX_KEY_NAME_UNITS, MAX_VALUE_NAME_UNITS, SEPARATOR};
 pub use overlay::Overlay;
+pub use plain::PlainWrite;
 pub use read::{KeyInfo, ReadBatch, ReadReply};
 pub use record::{MAX_RECORD_BYTES, Record, RecordView};
 pub use state::{Entry, State, View};

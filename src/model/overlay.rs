@@ -143,4 +143,27 @@ impl View for Overlay<'_> {
         }
         self.view.value(path, name)
     }
+
+    fn any_subkey(&self, path: &str, is_counted: &mut dyn FnMut(&str) -> bool) -> bool {
+        let keys = &self.decisions.keys;
+        let below = if path.is_empty() {
+            String::new()
+        } else {
+            format!("{path}{SEPARATOR}")
+        };
+        let from_below = (Bound::Included(below.as_str()), Bound::Unbounded);
+        let inside = keys
+            .range::<str, _>(from_below)
+            .take_while(|(key, _)| key.starts_with(&below));
+        let made = inside.filter(|(_, decided)| decided.made.is_some());
+        let mut made = made.map(|(key, _)| &**key);
+        if made.any(|key| key::parent(key) == Some(path) && is_counted(key)) {
+            return true;
+        }
+        // What was made here is not in the view, or hidden there.
+        !self.decisions.is_hidden(path)
+            && self
+                .view
+                .any_subkey(path, &mut |key| !self.decisions.is_hidden(key) && is_counted(key))
+    }
 }

@@ -90,7 +90,7 @@ impl Record {
         Record::with_capacity(2 * batch.data_bytes() + CHANGE_BYTES * batch.len())
     }
 
-    fn with_capacity(bytes: usize) -> Record {
+    pub(super) fn with_capacity(bytes: usize) -> Record {
         let mut payload = Vec::with_capacity(bytes);
         payload.resize(RECORD_HEAD_BYTES, 0);
         Record {

@@ -19,6 +19,8 @@ pub trait View {
     fn key(&self, path: &str) -> Option<&str>;
     /// The stored name and the data of a value, if it exists.
     fn value(&self, path: &str, name: &str) -> Option<(&str, &Value)>;
+    /// Whether `is_counted` says so of the folded path of any key right below this one.
+    fn any_subkey(&self, path: &str, is_counted: &mut dyn FnMut(&str) -> bool) -> bool;
 }
 
 /// Keys and values, found by folded path and name, and what they add up to.
@@ -287,6 +289,13 @@ impl View for State {
     fn value(&self, path: &str, name: &str) -> Option<(&str, &Value)> {
         let stored = self.keys.get(path)?.values.get(name)?;
         Some((&stored.name, &stored.value))
+    }
+
+    fn any_subkey(&self, path: &str, is_counted: &mut dyn FnMut(&str) -> bool) -> bool {
+        let children = self.keys.get(path).into_iter().flat_map(|key| &key.children);
+        children
+            .into_iter()
+            .any(|name| is_counted(&key::child(path, name)))
     }
 }
 

@@ -4,14 +4,15 @@ use std::fs;
 use std::path::Path;
 
 use clusdb::{
-    Batch, BatchError, Change, CommandError, Commit, Entry, Error, JournalView, KeyPath, NameError, Store,
-    Value, ValueRef, ValueType,
+    Batch, BatchError, Change, CommandError, Commit, Entry, Error, JournalView, KeyPath, NameError,
+    ReadBatch, Store, Value, ValueRef, ValueType,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 use tempfile::TempDir;
 
+use crate::naive::single::{Info, Plain};
 use crate::naive::{self, Command, Committed, Data, DumpLine, Failure, Line, Shown};
 
 pub type Checked<T> = Result<T, TestCaseError>;
@@ -167,6 +168,89 @@ pub fn commit(store: &Store, model: &mut naive::Store, batch: Batch, wanted: &na
     Ok(())
 }
 
+/// A plain write in both, and compares the answers: its record, or none; or why not.
+pub fn write_plain(store: &Store, model: &mut naive::Store, write: &Plain) -> Checked<()> {
+    let before = model.last_sequence();
+    let written = match write {
+        Plain::CreateKey { path: key } => {
+            parsed(key).and_then(|key| Ok(store.create_key(&key)?.then_some(before + 1)))
+        }
+        Plain::DeleteKey { path: key } => parsed(key).and_then(|key| Ok(store.delete_key(&key)?.sequence())),
+        Plain::SetValue {
+            path: key,
+            name,
+            value,
+        } => parsed(key).and_then(|key| {
+            let value = Value::new(ValueType(value.0), &value.1[..]);
+            Ok(store.set_value(&key, name, value)?.sequence())
+        }),
+        Plain::DeleteValue { path: key, name } => {
+            parsed(key).and_then(|key| Ok(store.delete_value(&key, name)?.sequence()))
+        }
+    };
+    let answer = written.map_err(|error| match error {
+        Error::Plain(refused) => failure(&refused),
+        error => panic!("not the write's fault: {error}"),
+    });
+    prop_assert_eq!(answer, model.plain(write));
+    Ok(())
+}
+
+fn parsed(key: &str) -> Result<KeyPath, Error> {
+    KeyPath::parse(key).map_err(|error| Error::Plain(error.into()))
+}
+
+pub fn plain_write() -> impl Strategy<Value = Plain> {
+    let value = (value_type(), data());
+    prop_oneof![
+        4 => asked_path().prop_map(|path| Plain::CreateKey { path }),
+        3 => asked_path().prop_map(|path| Plain::DeleteKey { path }),
+        4 => (key(), value_name(), value).prop_map(|(path, name, value)| Plain::SetValue { path, name, value }),
+        3 => (key(), value_name()).prop_map(|(path, name)| Plain::DeleteValue { path, name }),
+    ]
+}
+
+/// A key, and what is read below it.
+pub type Reads = (String, Vec<(String, String)>);
+
+pub fn reads() -> impl Strategy<Value = Reads> {
+    let asked = (
+        key(),
+        select(vec!["", "v", "V", "ς", "a\\b"]).prop_map(str::to_owned),
+    );
+    (key(), vec(asked, 0..6))
+}
+
+/// The same read batch and the same questions to both.
+pub fn read(store: &Store, model: &naive::Store, (base, asked): &Reads) -> Checked<()> {
+    let mut batch = ReadBatch::at(&path(base));
+    let mut expected = Vec::new();
+    for (subkey, name) in asked {
+        batch.add(subkey, name).unwrap();
+        let full = [base.as_str(), subkey]
+            .into_iter()
+            .filter(|part| !part.is_empty());
+        expected.push(model.read(&full.collect::<Vec<_>>().join("\\"), name));
+    }
+    let replies = store.read(&batch).unwrap().into_iter().map(|reply| {
+        let data = reply
+            .value
+            .map(|value| (value.value_type().0, value.data().to_vec()));
+        (reply.key.to_string(), reply.name.to_string(), data)
+    });
+    prop_assert_eq!(replies.collect::<Vec<_>>(), expected);
+    let info = store.key_info(&path(base)).ok().map(|info| Info {
+        path: info.path.to_string(),
+        subkeys: info.subkeys,
+        values: info.values,
+        longest_key: info.longest_key,
+        longest_name: info.longest_name,
+        largest_data: info.largest_data,
+    });
+    prop_assert_eq!(info, model.info(base));
+    Ok(())
+}
+
 pub fn answer(committed: Result<Commit, Error>) -> Answer {
     match committed {
         Ok(commit) => Ok(commit.sequence()),
@@ -176,16 +260,21 @@ pub fn answer(committed: Result<Commit, Error>) -> Answer {
 }
 
 pub fn reason(refused: &BatchError) -> (usize, Failure) {
-    let failure = match &refused.source {
+    (refused.index, failure(&refused.source))
+}
+
+fn failure(error: &CommandError) -> Failure {
+    match error {
         CommandError::Name(NameError::Limit(_)) | CommandError::Limit(_) => Failure::Limit,
         CommandError::Name(_) => Failure::Name,
         CommandError::NoCurrentKey => Failure::NoCurrentKey,
         CommandError::KeyNotFound { .. } => Failure::KeyNotFound,
         CommandError::Root => Failure::Root,
+        CommandError::HasSubkeys { .. } => Failure::HasSubkeys,
+        CommandError::ValueNotFound { .. } => Failure::ValueNotFound,
         CommandError::ConditionFailed(_) => Failure::Condition,
         other => panic!("the naive model knows no such refusal: {other}"),
-    };
-    (refused.index, failure)
+    }
 }
 
 pub fn path(text: &str) -> KeyPath {
@@ -222,6 +311,7 @@ pub fn line(change: Change<'_>) -> Line {
 pub fn committed(view: &JournalView) -> Vec<Committed> {
     let committed = |batch: clusdb::BatchView<'_>| Committed {
         sequence: batch.sequence(),
+        plain: batch.is_plain(),
         shown: batch.changes().map(shown).collect(),
     };
     view.batches().map(committed).collect()
