@@ -156,12 +156,29 @@ pub enum Error {
         /// The port's epoch.
         found: crate::Epoch,
     },
-    /// The notification was got before the port was rewound; what it holds comes again.
-    #[error("the port {name:?} was rewound after this notification: acknowledge what comes again instead")]
+    /// The notification cannot be acknowledged, or not with a batch; nothing was committed.
+    #[error("the port {name:?}: {reason}")]
     AcknowledgementRefused {
         /// The port's name.
         name: String,
+        /// Why not.
+        reason: AcknowledgementRefusal,
     },
+}
+
+/// Why a notification cannot be acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum AcknowledgementRefusal {
+    /// The port was rewound or resynchronised after it; what it holds comes again, or is in the contents.
+    #[error("it was rewound after this notification: acknowledge what comes again instead")]
+    Superseded,
+    /// One that was got before it is not acknowledged; with a batch, they are acknowledged in order.
+    #[error("a notification that was got before this one is not acknowledged: acknowledge that one first")]
+    OpenBefore,
+    /// It is acknowledged already; a batch that was made of it would be committed twice.
+    #[error("this notification is acknowledged already: its batch was not committed")]
+    Repeated,
 }
 
 impl Error {

@@ -6,7 +6,7 @@ use crate::env::File;
 use crate::error::{Error, IoContext, Result};
 
 /// The version of the format. Before 1.0 every change of any file bumps it, and other versions are refused.
-pub(crate) const FORMAT_VERSION: u32 = 1;
+pub(crate) const FORMAT_VERSION: u32 = 2;
 
 /// Magic, version, and a checksum of both that no version will ever move: so a newer file is told from a damaged one.
 pub(crate) const PREAMBLE_BYTES: usize = VERSION_CHECKSUM + 4;

@@ -27,7 +27,7 @@ mod view;
 
 pub use engine::{Commit, OpenedFrom};
 pub use epoch::Epoch;
-pub use error::{Error, Result};
+pub use error::{AcknowledgementRefusal, Error, Result};
 pub use journal::TornTail;
 pub use model::{
     Batch, BatchError, Change, CommandError, CommandKind, ConditionKind, Content, Control, Entry,
@@ -35,6 +35,6 @@ pub use model::{
     ValueRef, ValueType,
 };
 pub use options::{Options, Progress};
-pub use port::{Notification, Port, PortInfo};
+pub use port::{Contents, Notification, Port, PortInfo};
 pub use store::{Stat, Store};
 pub use view::{BatchView, Batches, JournalView};

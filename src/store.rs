@@ -14,7 +14,7 @@ use crate::model::{
     Batch, Entry, KeyInfo, KeyPath, PlainWrite, ReadBatch, ReadReply, Record, State, Value, View,
 };
 use crate::options::Options;
-use crate::port::{Port, PortInfo, names};
+use crate::port::{Contents, Port, PortInfo, names};
 use crate::view::{Filter, JournalView};
 
 /// An open store. Cloning gives another handle of it; the store closes when its last handle and its last port are
@@ -258,6 +258,17 @@ impl Store {
     /// * [`EpochMismatch`](Error::EpochMismatch), [`Damaged`](Error::Damaged), [`Io`](Error::Io).
     pub fn port(&self, name: &str, key: &KeyPath) -> Result<Port> {
         Port::create_or_open(&self.engine, name, key)
+    }
+
+    /// Opens the port of this name, or creates it, together with what is at and below its key now: the port goes on with
+    /// the first change that is not in the contents. See [`Port::resync`].
+    ///
+    /// # Errors
+    /// Those of [`port`](Store::port).
+    pub fn port_with_contents(&self, name: &str, key: &KeyPath) -> Result<(Port, Contents)> {
+        let port = self.port(name, key)?;
+        let contents = port.resync()?;
+        Ok((port, contents))
     }
 
     /// Opens the port of this name.

@@ -13,7 +13,7 @@ const SEGMENT: &str = "journal/00000000000000000001.segment";
 const SECOND: &str = "journal/00000000000000000014.segment";
 
 fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/v1")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/v2")
 }
 
 fn copy_folder(from: &Path, to: &Path) {
@@ -93,6 +93,34 @@ fn stores_that_this_version_has_written_are_read_as_they_were() {
     }
 }
 
+/// Stores of the version before are refused by name, and left as they are.
+#[test]
+fn stores_of_another_version_are_refused_by_name() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("store");
+    let old = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/v1/closed");
+    copy_folder(&old, &path);
+    let error = Store::open(&path).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            Error::UnsupportedVersion {
+                found: 1,
+                supported: 2,
+                ..
+            }
+        ),
+        "{error}"
+    );
+    for file in ["store", "head", "ports/follower.port", SEGMENT] {
+        assert_eq!(
+            fs::read(path.join(file)).unwrap(),
+            fs::read(old.join(file)).unwrap(),
+            "{file}"
+        );
+    }
+}
+
 /// Writes the kept stores, once for each version of the format.
 #[test]
 fn the_kept_stores_are_those_of_this_version() {
@@ -103,10 +131,17 @@ fn the_kept_stores_are_those_of_this_version() {
         let options = Store::options().epoch(epoch).segment_size_bytes(4096);
         let store = options.open(&path).unwrap();
         let port = store.port("follower", &KeyPath::root()).unwrap();
+        let worker = store.port("worker", &KeyPath::parse("Key1").unwrap()).unwrap();
         for number in 0..17_u32 {
             commit_one(&store, number);
             if number == 4 {
                 port.get().unwrap().acknowledge().unwrap();
+            }
+            if number == 10 {
+                // Its file follows when the port is dropped: the killed store has this in the journal alone.
+                let mut batch = Batch::at(&KeyPath::parse("Done").unwrap());
+                batch.create_key("").unwrap();
+                worker.get().unwrap().acknowledge_with(batch).unwrap();
             }
         }
         // As a kill leaves it, with a torn record at the end.
@@ -123,13 +158,13 @@ fn the_kept_stores_are_those_of_this_version() {
         fs::write(&segment, bytes).unwrap();
         fs::write(fixtures().join("killed.txt"), dump(&store)).unwrap();
         fs::write(fixtures().join("closed.txt"), dump(&store)).unwrap();
-        drop(port);
+        drop((port, worker));
         store.close().unwrap();
         copy_folder(&path, &fixtures().join("closed"));
     }
     for file in ["store", "head", "ports/follower.port", SEGMENT, SECOND] {
         let bytes = fs::read(fixtures().join("closed").join(file)).unwrap();
-        assert_eq!(bytes[8..12], 1_u32.to_le_bytes(), "{file}");
+        assert_eq!(bytes[8..12], 2_u32.to_le_bytes(), "{file}");
     }
 }
 
@@ -226,12 +261,12 @@ fn each_fields_corruption_gives_the_error_that_the_document_names() {
     let second = (first + 64 + length.next_multiple_of(8)) as u64;
     let rows: &[Row] = &[
         ("store: magic", "store", 0, b"CLUSDBxx", Preamble, DamagedAt(0)),
-        ("store: version", "store", 8, &[2], Preamble, Unsupported),
+        ("store: version", "store", 8, &[3], Preamble, Unsupported),
         (
             "store: version without its CRC",
             "store",
             8,
-            &[2],
+            &[3],
             Nothing,
             DamagedAt(8),
         ),
@@ -395,9 +430,17 @@ fn each_fields_corruption_gives_the_error_that_the_document_names() {
             Damaged("as many changes"),
         ),
         (
+            "record: an option that is neither there nor not",
+            SEGMENT,
+            first + 72,
+            &[2],
+            Frame(first),
+            Damaged("a record's head"),
+        ),
+        (
             "record: a key that is not UTF-8",
             SEGMENT,
-            first + 80,
+            first + 81,
             &[0xff],
             Frame(first),
             Damaged("a run's head"),
@@ -405,7 +448,7 @@ fn each_fields_corruption_gives_the_error_that_the_document_names() {
         (
             "record: a command",
             SEGMENT,
-            first + 92,
+            first + 93,
             &[77],
             Frame(first),
             Damaged("a change"),
@@ -413,13 +456,13 @@ fn each_fields_corruption_gives_the_error_that_the_document_names() {
         (
             "record: a boolean",
             SEGMENT,
-            first + 93,
+            first + 94,
             &[2],
             Frame(first),
             Damaged("a change"),
         ),
         ("head: magic", "head", 0, b"x", Preamble, AsBefore),
-        ("head: version", "head", 8, &[2], Preamble, Unsupported),
+        ("head: version", "head", 8, &[3], Preamble, Unsupported),
         ("head: sequence lock", "head", 16, &[1], Nothing, AsBefore),
         ("head: state", "head", 32, &[9], Nothing, AsBefore),
         (
@@ -494,8 +537,8 @@ fn a_ports_file_is_refused_by_name_or_goes_back_by_one_acknowledgement() {
     let is_damaged = |result| matches!(result, Err(Error::Damaged { .. }));
     assert!(is_damaged(refused("magic", 0, b"x", &preamble)));
     assert!(matches!(
-        refused("version", 8, &[2], &preamble),
-        Err(Error::UnsupportedVersion { found: 2, .. })
+        refused("version", 8, &[3], &preamble),
+        Err(Error::UnsupportedVersion { found: 3, .. })
     ));
     assert!(is_damaged(refused(
         "the head without its CRC",

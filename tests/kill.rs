@@ -30,6 +30,7 @@ fn child_process() {
     let store = options().open(folder).unwrap();
     match std::env::var(ROLE).as_deref() {
         Ok("commit") => commit_and_follow(&store),
+        Ok("derive") => derive(&store),
         _ => {
             store.commit(batch(0, 1)).unwrap();
         }
@@ -75,6 +76,49 @@ fn commit_and_follow(store: &Store) {
                     say(format!("committed {writer} {number} {sequence}"));
                 }
             });
+        }
+    });
+}
+
+fn path(text: &str) -> KeyPath {
+    KeyPath::parse(text).unwrap()
+}
+
+fn qword(store: &Store, key: &str, name: &str) -> u64 {
+    let value = store.get(&path(key), name).unwrap();
+    value.map_or(0, |value| u64::from_le_bytes(value.data().try_into().unwrap()))
+}
+
+/// Numbers go into one key, and a consumer adds them up in another of the same store, each exactly once.
+fn derive(store: &Store) {
+    let port = store.port("worker", &path("In")).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for number in qword(store, "In", "v") + 1.. {
+                let mut batch = Batch::at(&path("In"));
+                batch.create_key("").unwrap();
+                batch.set_value("v", Value::qword(number)).unwrap();
+                let sequence = store.commit(batch).unwrap().sequence().unwrap();
+                say(format!("committed 0 {number} {sequence}"));
+            }
+        });
+        let mut total = qword(store, "Out", "total");
+        loop {
+            let notification = port.get().unwrap();
+            let mut results = Batch::at(&path("Out"));
+            results.create_key("").unwrap();
+            for batch in notification.batches() {
+                let value = batch.changes().last().unwrap().value().unwrap();
+                let number = u64::from_le_bytes(value.data.try_into().unwrap());
+                total += number;
+                let name = batch.sequence().to_string();
+                results.condition_not_exists(&name).unwrap();
+                results.set_value(&name, Value::qword(number)).unwrap();
+            }
+            results.set_value("total", Value::qword(total)).unwrap();
+            notification.acknowledge_with(results).unwrap();
+            let last = notification.batches().last().unwrap().sequence();
+            say(format!("acknowledged worker {last}"));
         }
     });
 }
@@ -189,14 +233,14 @@ impl Said {
     }
 }
 
-#[test]
-fn what_was_acknowledged_survives_a_kill_at_any_moment_and_no_port_misses_a_batch() {
-    let mut random = Random::new("kill");
+/// Starts the child again and again, hears it, and kills it some time after its first commit.
+fn kill_again_and_again(test: &str, role: &str, default_rounds: u64, check: fn(&Path, &Said, u64)) {
+    let mut random = Random::new(test);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store");
     let mut said = Said::default();
-    for round in 0..rounds(60) {
-        let mut child = start_child("commit", &path);
+    for round in 0..rounds(default_rounds) {
+        let mut child = start_child(role, &path);
         let mut lines = BufReader::new(child.stdout.take().unwrap()).split(b'\n');
         let deadline = Duration::from_millis(random.below(60));
         let killed = std::thread::scope(|scope| {
@@ -225,6 +269,46 @@ fn what_was_acknowledged_survives_a_kill_at_any_moment_and_no_port_misses_a_batc
     }
     println!("{} commits acknowledged", said.committed.len());
     assert!(said.committed.len() > 100);
+}
+
+#[test]
+fn what_was_acknowledged_survives_a_kill_at_any_moment_and_no_port_misses_a_batch() {
+    kill_again_and_again("kill", "commit", 60, check);
+}
+
+#[test]
+fn a_consumer_that_acknowledges_with_its_results_processes_each_change_exactly_once() {
+    kill_again_and_again("exactly once", "derive", 50, |path, said, round| {
+        let store = options().open(path).unwrap();
+        let acknowledged = store.open_port("worker").unwrap().acknowledged();
+        let heard = said.acknowledged.get("worker").copied().unwrap_or(0);
+        assert!(
+            acknowledged >= heard,
+            "round {round}: {heard} was answered, {acknowledged} is there"
+        );
+        let mut results = BTreeMap::new();
+        let mut total = 0;
+        for entry in store.list(&self::path("Out")).unwrap_or_default() {
+            let Entry::Value { name, value, .. } = entry else {
+                panic!("{entry:?}")
+            };
+            let number = u64::from_le_bytes(value.data().try_into().unwrap());
+            match name.parse::<u64>() {
+                Ok(sequence) => _ = results.insert(sequence, number),
+                Err(_) => total = number,
+            }
+        }
+        // Every change up to the cursor has its result, and none behind it.
+        let log = store.log(1..=u64::MAX).unwrap();
+        let changes = log.batches().filter_map(|batch| {
+            let last = batch.changes().last().filter(|change| change.key() == "In")?;
+            let number = u64::from_le_bytes(last.value()?.data.try_into().unwrap());
+            (batch.sequence() <= acknowledged).then_some((batch.sequence(), number))
+        });
+        let expected: BTreeMap<_, _> = changes.collect();
+        assert_eq!(results, expected, "round {round}");
+        assert_eq!(total, expected.values().sum::<u64>(), "round {round}");
+    });
 }
 
 fn check(path: &Path, said: &Said, round: u64) {

@@ -13,13 +13,13 @@ use std::sync::Barrier;
 use std::thread;
 
 use clusdb::model::{Limits, Overlay, State, evaluate};
-use clusdb::{Batch, Notification, Port, Store};
+use clusdb::{Batch, Commit, Contents, Notification, Port, Store};
 use harness::{
     Answer, Checked, Home, Reads, answer, batch, build, commit, committed, contents, dump, line, path,
     plain_write, read, reads, reason, shown, write_plain,
 };
-use naive::Committed;
 use naive::single::Plain;
+use naive::{Committed, DumpLine};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
@@ -120,6 +120,8 @@ enum PortStep {
     Get(usize),
     /// One of the notifications that are out, in any order.
     Acknowledge(usize, Index),
+    AcknowledgeWith(usize, Index, naive::Batch),
+    Resync(usize),
     Rewind(usize),
     Drop(usize),
     Reopen {
@@ -135,14 +137,16 @@ fn port_key() -> impl Strategy<Value = String> {
 }
 
 fn port_step() -> impl Strategy<Value = PortStep> {
-    let index = any::<Index>();
+    let index = any::<Index>;
     prop_oneof![
         12 => batch().prop_map(PortStep::Commit),
         5 => plain_write().prop_map(PortStep::Plain),
         2 => reads().prop_map(PortStep::Read),
         6 => (0..PORTS).prop_map(PortStep::Open),
         14 => (0..PORTS).prop_map(PortStep::Get),
-        6 => (0..PORTS, index).prop_map(|(port, which)| PortStep::Acknowledge(port, which)),
+        6 => (0..PORTS, index()).prop_map(|(port, which)| PortStep::Acknowledge(port, which)),
+        4 => (0..PORTS, index(), batch()).prop_map(|(port, which, batch)| PortStep::AcknowledgeWith(port, which, batch)),
+        1 => (0..PORTS).prop_map(PortStep::Resync),
         1 => (0..PORTS).prop_map(PortStep::Rewind),
         1 => (0..PORTS).prop_map(PortStep::Drop),
         1 => any::<bool>().prop_map(|crash| PortStep::Reopen { crash }),
@@ -172,6 +176,11 @@ proptest! {
                 PortStep::Open(port) => ports[port].open(home.store(), &model)?,
                 PortStep::Get(port) => ports[port].get(&model, limit_bytes)?,
                 PortStep::Acknowledge(port, which) => ports[port].acknowledge(&model, which)?,
+                PortStep::AcknowledgeWith(port, which, wanted) => {
+                    let (batch, wanted) = build(&model, wanted)?;
+                    ports[port].acknowledge_with(&mut model, which, batch, &wanted)?;
+                }
+                PortStep::Resync(port) => ports[port].resync(&model)?,
                 PortStep::Rewind(port) => ports[port].rewind()?,
                 PortStep::Drop(port) => ports[port].drop()?,
                 PortStep::Reopen { crash } => {
@@ -210,16 +219,44 @@ struct Followed {
 }
 
 struct Given {
-    notification: Notification,
+    given: Out,
     expected: Vec<Committed>,
     upto: u64,
     is_acknowledged: bool,
 }
 
+/// What a port gives out.
+enum Out {
+    Notification(Notification),
+    Contents(Contents, Vec<DumpLine>),
+}
+
 impl Given {
+    fn acknowledge(&self) -> clusdb::Result<()> {
+        match &self.given {
+            Out::Notification(notification) => notification.acknowledge(),
+            Out::Contents(contents, _) => contents.acknowledge(),
+        }
+    }
+
+    fn acknowledge_with(&self, batch: Batch) -> clusdb::Result<Commit> {
+        match &self.given {
+            Out::Notification(notification) => notification.acknowledge_with(batch),
+            Out::Contents(contents, _) => contents.acknowledge_with(batch),
+        }
+    }
+
     fn check(&self) -> TestCaseResult {
-        prop_assert_eq!(committed(&self.notification), &self.expected[..]);
-        for (batch, expected) in self.notification.batches().zip(&self.expected) {
+        let notification = match &self.given {
+            Out::Notification(notification) => notification,
+            Out::Contents(contents, expected) => {
+                prop_assert_eq!(contents.sequence(), self.upto);
+                prop_assert_eq!(&dump(contents.entries().to_vec()), expected);
+                return Ok(());
+            }
+        };
+        prop_assert_eq!(committed(notification), &self.expected[..]);
+        for (batch, expected) in notification.batches().zip(&self.expected) {
             let lines: Vec<_> = batch.commands().map(line).collect();
             prop_assert_eq!(lines, naive::Store::commands(&expected.shown));
         }
@@ -268,7 +305,7 @@ impl Followed {
             self.position = expected[notification.len() - 1].sequence;
         }
         let given = Given {
-            notification,
+            given: Out::Notification(notification),
             expected,
             upto: self.position,
             is_acknowledged: false,
@@ -279,19 +316,76 @@ impl Followed {
     }
 
     fn acknowledge(&mut self, model: &naive::Store, which: Index) -> TestCaseResult {
-        let (Some(port), false) = (&self.port, self.outstanding.is_empty()) else {
+        let (Some(port), false) = (self.port.clone(), self.outstanding.is_empty()) else {
             return Ok(());
         };
         let which = which.index(self.outstanding.len());
-        self.outstanding[which].notification.acknowledge().unwrap();
+        self.outstanding[which].acknowledge().unwrap();
         self.outstanding[which].is_acknowledged = true;
+        self.settle();
+        self.check_cursor(port.acknowledged(), model)
+    }
+
+    fn settle(&mut self) {
         let in_order = self.outstanding.iter();
         let done = in_order.take_while(|given| given.is_acknowledged).count();
         for given in self.outstanding.drain(..done) {
             self.acknowledged = Some(given.upto);
             self.past.push(given);
         }
+    }
+
+    /// The batch commits with the acknowledgement of the oldest that is out, or not at all.
+    fn acknowledge_with(
+        &mut self,
+        model: &mut naive::Store,
+        which: Index,
+        batch: Batch,
+        wanted: &naive::Batch,
+    ) -> TestCaseResult {
+        let (Some(port), false) = (self.port.clone(), self.outstanding.is_empty()) else {
+            return Ok(());
+        };
+        // Mostly the oldest, which is the one that can be.
+        let which = which
+            .index(self.outstanding.len() * 4)
+            .saturating_sub(self.outstanding.len() * 3);
+        let answered = self.outstanding[which].acknowledge_with(batch);
+        if which > 0 {
+            prop_assert_eq!(answered.unwrap_err().word(), "acknowledgement_refused");
+            return Ok(());
+        }
+        let expected = model.commit_acknowledging(wanted);
+        prop_assert_eq!(answer(answered), expected.clone());
+        if expected.is_ok() {
+            self.outstanding[0].is_acknowledged = true;
+            self.settle();
+            let again = self.past[self.past.len() - 1].acknowledge_with(Batch::at(&path("")));
+            prop_assert_eq!(again.unwrap_err().word(), "acknowledgement_refused");
+        }
         self.check_cursor(port.acknowledged(), model)
+    }
+
+    fn resync(&mut self, model: &naive::Store) -> TestCaseResult {
+        let Some(port) = self.port.clone() else {
+            return Ok(());
+        };
+        let contents = port.resync().unwrap();
+        for given in self.outstanding.drain(..) {
+            let refused = given.acknowledge();
+            prop_assert_eq!(refused.unwrap_err().word(), "acknowledgement_refused");
+            self.past.push(given);
+        }
+        self.position = model.last_sequence();
+        let given = Given {
+            given: Out::Contents(contents, model.contents(&self.key)),
+            expected: Vec::new(),
+            upto: self.position,
+            is_acknowledged: false,
+        };
+        given.check()?;
+        self.outstanding.push_back(given);
+        Ok(())
     }
 
     /// The cursor may stand behind records that the port does not show, and behind no other.
@@ -307,7 +401,7 @@ impl Followed {
             port.rewind().unwrap();
             self.position = acknowledged;
             for given in self.outstanding.drain(..) {
-                let refused = given.notification.acknowledge();
+                let refused = given.acknowledge();
                 prop_assert_eq!(refused.unwrap_err().word(), "acknowledgement_refused");
                 self.past.push(given);
             }
@@ -318,7 +412,7 @@ impl Followed {
     fn drop(&mut self) -> TestCaseResult {
         self.port = None;
         for given in self.outstanding.drain(..) {
-            let refused = given.notification.acknowledge();
+            let refused = given.acknowledge();
             prop_assert_eq!(refused.unwrap_err().word(), "port_closed");
             self.past.push(given);
         }

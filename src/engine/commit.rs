@@ -20,8 +20,8 @@ pub struct Commit {
 }
 
 impl Commit {
-    /// The sequence number of the record; none for what commits nothing: a batch that holds no more than conditions and
-    /// control commands, or nothing at all, and a plain creation of a key that is there already.
+    /// The sequence number of the record; none for what commits nothing: a batch that acknowledges nothing and holds no more
+    /// than conditions and control commands, or nothing at all; and a plain creation of a key that is there already.
     #[must_use]
     pub fn sequence(&self) -> Option<u64> {
         self.sequence
@@ -80,7 +80,7 @@ impl Request {
 impl Engine {
     /// Commits the batch. It is durable and visible when this returns.
     pub(crate) fn commit(&self, batch: Batch) -> Result<Commit> {
-        if batch.is_empty() {
+        if batch.is_empty() && batch.acknowledgement().is_none() {
             self.check_open()?;
             return Ok(Commit {
                 sequence: None,

@@ -17,6 +17,16 @@ pub struct Batch {
     commands: Vec<Command>,
     has_current_key: bool,
     request_id: [u8; 16],
+    acknowledgement: Option<Acknowledgement>,
+}
+
+/// What a port has acknowledged together with a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Acknowledgement {
+    /// Of the port, not of its name: one that is made anew under the name does not inherit it.
+    pub(crate) port_id: [u8; 16],
+    /// Everything up to here.
+    pub(crate) sequence: u64,
 }
 
 /// One command, checked. Paths are relative to the batch's key.
@@ -46,7 +56,7 @@ pub(crate) enum Command {
         path: KeyPath,
     },
     /// Says what holds anyway: a commit is synchronous and isolated.
-    Control,
+    Control(Control),
 }
 
 /// What CONTROL_COMMAND asks for. On a single node every commit has both, so that they are accepted and do nothing.
@@ -68,6 +78,7 @@ impl Batch {
             commands: Vec::new(),
             has_current_key: true,
             request_id: [0; 16],
+            acknowledgement: None,
         }
     }
 
@@ -185,8 +196,7 @@ impl Batch {
 
     /// CONTROL_COMMAND (command 10): accepted, and without effect, since every commit is synchronous and isolated.
     pub fn control(&mut self, control: Control) -> &mut Batch {
-        let (Control::Synchronous | Control::Isolated) = control;
-        self.commands.push(Command::Control);
+        self.commands.push(Command::Control(control));
         self
     }
 
@@ -195,6 +205,15 @@ impl Batch {
     pub fn set_request_id(&mut self, request_id: [u8; 16]) -> &mut Batch {
         self.request_id = request_id;
         self
+    }
+
+    /// The acknowledgement is committed with the batch, or not at all.
+    pub(crate) fn set_acknowledgement(&mut self, acknowledgement: Acknowledgement) {
+        self.acknowledgement = Some(acknowledgement);
+    }
+
+    pub(crate) fn acknowledgement(&self) -> Option<Acknowledgement> {
+        self.acknowledgement
     }
 
     /// The key that the batch's paths are relative to.
@@ -229,7 +248,7 @@ impl Batch {
             Command::DeleteValue { name } => name.text.len(),
             Command::CreateKey { path } | Command::DeleteKey { path } => path.as_str().len(),
             // Not recorded.
-            Command::ValueCondition { .. } | Command::KeyCondition { .. } | Command::Control => 0,
+            Command::ValueCondition { .. } | Command::KeyCondition { .. } | Command::Control(_) => 0,
         });
         bytes.sum()
     }

@@ -34,7 +34,8 @@ impl Default for Limits {
 }
 
 /// Decides what the batch does to the view: every command in order, each on what the ones before it have left.
-/// Touches nothing. The record of a batch that holds no more than conditions is empty, and nothing to commit.
+/// Touches nothing. The record of a batch that holds no more than conditions and control commands is empty, and nothing
+/// to commit.
 ///
 /// # Errors
 /// The first command that fails, or condition that does not hold; nothing of the batch happens then (specification, section 2).
@@ -100,7 +101,7 @@ impl<'a> Evaluation<'a> {
             Command::DeleteValue { name } => self.delete_value(name),
             Command::ValueCondition { kind, name, value } => self.check_value(*kind, name, value.as_ref()),
             Command::KeyCondition { kind, path } => self.check_key(*kind, &base.join(path)?),
-            Command::Control => Ok(()),
+            Command::Control(_) => Ok(()),
         }
     }
 

@@ -34,5 +34,6 @@ pub use record::{MAX_RECORD_BYTES, Record, RecordView};
 pub use state::{Entry, State, View};
 pub use value::{Content, Value, ValueRef, ValueType};
 
+pub(crate) use batch::Acknowledgement;
 pub(crate) use copy::{EntryName, Stored};
 pub(crate) use key::{Relation, parent, relation};

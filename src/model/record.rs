@@ -1,4 +1,4 @@
-//! The record of one committed batch: what happened, resolved, in command order.
+//! The record of one committed batch: what happened, resolved, in command order, and what a port has acknowledged with it.
 //!
 //! A record is its own encoding. It is built once, by `evaluate`, and the same bytes are appended to the journal,
 //! applied to the state, replayed when a store opens, and walked by a notification. `docs/format.md` has the layout.
@@ -7,7 +7,7 @@
 use bincode::config::{Configuration, Fixint, Limit as DecodeLimit, LittleEndian};
 use bincode::{BorrowDecode, Encode};
 
-use super::batch::Batch;
+use super::batch::{Acknowledgement, Batch};
 use super::change::{Change, CommandKind};
 use super::error::MalformedRecord;
 use super::value::ValueRef;
@@ -26,6 +26,13 @@ const ENCODING: Encoding = bincode::config::standard()
 struct RecordHead {
     runs: u32,
     changes: u32,
+    acknowledgement: Option<EncodedAcknowledgement>,
+}
+
+#[derive(Encode, BorrowDecode)]
+struct EncodedAcknowledgement {
+    port_id: [u8; 16],
+    sequence: u64,
 }
 
 #[derive(Encode, BorrowDecode)]
@@ -51,7 +58,6 @@ struct EncodedChange<'a> {
     previous: Option<EncodedValue<'a>>,
 }
 
-const RECORD_HEAD_BYTES: usize = 8;
 /// A change takes about so many bytes beside its name and its data.
 const CHANGE_BYTES: usize = 40;
 /// The two counters at the end of a run's head are written when the run ends.
@@ -82,17 +88,26 @@ struct LastRun {
 impl Record {
     #[cfg(test)]
     pub(crate) fn new() -> Record {
-        Record::with_capacity(0)
+        Record::with_capacity(0, None)
     }
 
     /// An empty record with room for what the batch sets, and as much again for what was there before.
     pub(crate) fn for_batch(batch: &Batch) -> Record {
-        Record::with_capacity(2 * batch.data_bytes() + CHANGE_BYTES * batch.len())
+        let bytes = 2 * batch.data_bytes() + CHANGE_BYTES * batch.len();
+        Record::with_capacity(bytes, batch.acknowledgement())
     }
 
-    pub(super) fn with_capacity(bytes: usize) -> Record {
+    pub(super) fn with_capacity(bytes: usize, acknowledgement: Option<Acknowledgement>) -> Record {
         let mut payload = Vec::with_capacity(bytes);
-        payload.resize(RECORD_HEAD_BYTES, 0);
+        let head = RecordHead {
+            runs: 0,
+            changes: 0,
+            acknowledgement: acknowledgement.map(|acknowledged| EncodedAcknowledgement {
+                port_id: acknowledged.port_id,
+                sequence: acknowledged.sequence,
+            }),
+        };
+        encode(&head, &mut payload);
         Record {
             payload,
             head: Counters::default(),
@@ -293,10 +308,19 @@ impl<'a> RecordView<'a> {
         decode::<RecordHead>(&mut { self.payload }).map_or(0, |head| head.changes as usize)
     }
 
-    /// Whether the record has no change; no committed record is empty.
+    /// Whether the record has neither a change nor an acknowledgement; no committed record is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.len() == 0 && self.acknowledgement().is_none()
+    }
+
+    /// What a port has acknowledged together with the changes.
+    pub(crate) fn acknowledgement(&self) -> Option<Acknowledgement> {
+        let head: RecordHead = decode(&mut { self.payload })?;
+        head.acknowledgement.map(|acknowledged| Acknowledgement {
+            port_id: acknowledged.port_id,
+            sequence: acknowledged.sequence,
+        })
     }
 
     /// The changes, in command order.
@@ -305,8 +329,10 @@ impl<'a> RecordView<'a> {
     }
 
     pub(crate) fn runs(&self) -> Runs<'a> {
+        let mut rest = self.payload;
+        let head: Option<RecordHead> = decode(&mut rest);
         Runs {
-            rest: self.payload.get(RECORD_HEAD_BYTES..).unwrap_or_default(),
+            rest: head.map_or(&[], |_| rest),
         }
     }
 }
@@ -396,6 +422,7 @@ mod tests {
         record.push_set_value("K", "n", value.as_ref(), None);
         let expected = [
             &[1, 0, 0, 0, 1, 0, 0, 0][..],         // one run, one change
+            &[0],                                  // nothing acknowledged
             &[1, 0, 0, 0, 0, 0, 0, 0, b'K'],       // the run's key
             &[1, 0, 0, 0, 29, 0, 0, 0],            // its changes and their bytes
             &[1, 1],                               // SET_VALUE, changed
@@ -406,6 +433,22 @@ mod tests {
         ]
         .concat();
         assert_eq!(record.payload(), expected);
+    }
+
+    #[test]
+    fn a_record_may_acknowledge_and_change_nothing() {
+        let acknowledgement = Acknowledgement {
+            port_id: [9; 16],
+            sequence: 258,
+        };
+        let record = Record::with_capacity(0, Some(acknowledgement));
+        let expected = [&[0; 8][..], &[1], &[9; 16], &[2, 1, 0, 0, 0, 0, 0, 0]].concat();
+        assert_eq!(record.payload(), expected);
+        let view = RecordView::verify(record.payload()).unwrap();
+        assert_eq!(view.acknowledgement(), Some(acknowledgement));
+        assert!(!view.is_empty());
+        assert_eq!((view.len(), view.changes().count()), (0, 0));
+        assert!(Record::new().view().is_empty());
     }
 
     #[test]

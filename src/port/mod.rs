@@ -1,22 +1,27 @@
 //! Ports: named, durable cursors that give all changes at or below a key since the last call.
 
-use std::collections::VecDeque;
+mod cursor;
+mod notification;
+mod progress;
+
 use std::fmt;
-use std::ops::Deref;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use event_listener::Listener;
 
+pub(crate) use cursor::names;
+pub use notification::{Contents, Notification};
+
 use crate::engine::Engine;
-use crate::error::{Error, IoContext, Result};
-use crate::journal::Position;
-use crate::layout::{Layout, check_port_name, remove_if_there, sync_parent};
-use crate::model::KeyPath;
-use crate::port_file::{Cursor, PortFile, PortHead};
-use crate::sync::{Mutex, lock};
+use crate::error::{Error, Result};
+use crate::layout::{check_port_name, remove_if_there, sync_parent};
+use crate::model::{Entry, KeyPath, View};
+use crate::port_file::{PortFile, PortHead};
+use crate::sync::lock;
 use crate::view::{Filter, JournalView};
+use cursor::{cursor_at, open_file};
+use progress::Shared;
 
 /// A port: follows the batches that touch its key or anything below it (specification, sections 1 and 3).
 ///
@@ -27,34 +32,6 @@ use crate::view::{Filter, JournalView};
 #[derive(Clone)]
 pub struct Port {
     shared: Arc<Shared>,
-}
-
-struct Shared {
-    engine: Arc<Engine>,
-    name: String,
-    key: KeyPath,
-    filter: Filter,
-    is_closed: AtomicBool,
-    progress: Mutex<Progress>,
-}
-
-/// How far the port has come.
-struct Progress {
-    file: PortFile,
-    /// Behind the last record that `get` has looked at.
-    position: Position,
-    /// Counts the rewinds: an older notification cannot be acknowledged any more.
-    generation: u64,
-    /// Number of the next notification.
-    next_number: u64,
-    /// Notifications that were given out, in order, from the first that is not acknowledged.
-    outstanding: VecDeque<Outstanding>,
-}
-
-struct Outstanding {
-    number: u64,
-    end: Position,
-    is_acknowledged: bool,
 }
 
 /// A port as the store lists it.
@@ -87,7 +64,7 @@ impl Port {
                     name: name.to_owned(),
                     key: key.clone(),
                 };
-                let cursor = cursor_at(engine, present, 0);
+                let cursor = cursor_at(engine, present, present.sequence);
                 PortFile::create(engine.env(), &path, &head, cursor)?;
                 tracing::debug!(name, key = %key, "created a port");
             }
@@ -108,25 +85,13 @@ impl Port {
     pub(crate) fn open(engine: &Arc<Engine>, name: &str) -> Result<Port> {
         check_port_name(name)?;
         engine.check_open()?;
-        let file = open_file(engine, name)?.lock()?.ok_or_else(|| {
+        let mut file = open_file(engine, name)?.lock()?.ok_or_else(|| {
             let name = name.to_owned();
             Error::PortInUse { name }
         })?;
+        cursor::fold_acknowledgements(engine, &mut file)?;
         Ok(Port {
-            shared: Arc::new(Shared {
-                engine: Arc::clone(engine),
-                name: name.to_owned(),
-                key: file.head.key.clone(),
-                filter: Filter::Port(file.head.key.folded().into()),
-                is_closed: AtomicBool::new(false),
-                progress: Mutex::new(Progress {
-                    position: engine.journal.position_after(file.cursor.sequence)?,
-                    file,
-                    generation: 0,
-                    next_number: 0,
-                    outstanding: VecDeque::new(),
-                }),
-            }),
+            shared: Arc::new(Shared::new(engine, name, file)?),
         })
     }
 
@@ -147,7 +112,8 @@ impl Port {
         let visible = engine.read(|visible| visible.position)?;
         let mut ports = Vec::new();
         for name in names(engine)? {
-            let file = open_file(engine, &name)?;
+            let mut file = open_file(engine, &name)?;
+            cursor::fold_acknowledgements(engine, &mut file)?;
             let mut position = engine.journal.position_after(file.cursor.sequence)?;
             let filter = Filter::Port(file.head.key.folded().into());
             let pending =
@@ -242,20 +208,8 @@ impl Port {
         if view.is_empty() {
             return Ok(None);
         }
-        let number = progress.next_number;
-        progress.next_number += 1;
-        progress.outstanding.push_back(Outstanding {
-            number,
-            end: position,
-            is_acknowledged: false,
-        });
-        Ok(Some(Notification {
-            view,
-            port: Arc::downgrade(&self.shared),
-            name: shared.name.clone(),
-            generation: progress.generation,
-            number,
-        }))
+        let receipt = shared.receipt(&mut progress, position, Arc::downgrade(&self.shared));
+        Ok(Some(Notification { view, receipt }))
     }
 
     /// As [`get`](Port::get), for any async runtime: waits without blocking the thread. Reading what is there
@@ -284,18 +238,47 @@ impl Port {
         shared.check_open()?;
         let mut progress = lock(&shared.progress);
         let acknowledged = progress.file.cursor.sequence;
-        progress.position = shared.engine.journal.position_after(acknowledged)?;
-        progress.generation += 1;
-        progress.outstanding.clear();
+        let position = shared.engine.journal.position_after(acknowledged)?;
+        progress.begin_anew(position);
         Ok(())
+    }
+
+    /// The contents of the port's subtree as they are now, and the port moved to the same moment: what was committed
+    /// before is in the contents, and the next [`get`](Port::get) gives what comes after. Nothing between them is missed or
+    /// comes twice, whatever is committed meanwhile.
+    ///
+    /// The cursor is saved when the contents are [acknowledged](Contents::acknowledge); until then a restart goes on
+    /// where the port was before. Notifications that are out stay valid, but can no longer be acknowledged. Holds the
+    /// state's lock while names are copied (data is shared), and does not wait for the disk.
+    ///
+    /// # Errors
+    /// Those of [`get`](Port::get).
+    pub fn resync(&self) -> Result<Contents> {
+        let shared = &*self.shared;
+        shared.check_open()?;
+        let mut progress = lock(&shared.progress);
+        let folded = shared.key.folded();
+        let (position, entries) = shared.engine.read(|visible| {
+            let entries = visible.state.key(folded).map(|stored| {
+                let mut entries = vec![Entry::Key { path: stored.into() }];
+                entries.extend(visible.state.walk(folded, true).unwrap_or_default());
+                entries
+            });
+            (visible.position, entries.unwrap_or_default())
+        })?;
+        progress.begin_anew(position);
+        Ok(Contents {
+            entries,
+            sequence: position.sequence,
+            receipt: shared.receipt(&mut progress, position, Arc::downgrade(&self.shared)),
+        })
     }
 
     /// Closes the port for all its handles. A get that waits in another thread ends with
     /// [`PortClosed`](Error::PortClosed). The cursor stays where it was acknowledged; notifications that are out
     /// stay valid.
     pub fn close(&self) {
-        self.shared.is_closed.store(true, Ordering::Release);
-        self.shared.engine.changed().notify(usize::MAX);
+        self.shared.close();
     }
 }
 
@@ -303,125 +286,4 @@ impl fmt::Debug for Port {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Port({:?} on {:?})", self.name(), self.key().as_str())
     }
-}
-
-impl Shared {
-    fn check_open(&self) -> Result<()> {
-        if self.is_closed.load(Ordering::Acquire) {
-            let name = self.name.clone();
-            return Err(Error::PortClosed { name });
-        }
-        self.engine.check_open()
-    }
-
-    fn acknowledge(&self, generation: u64, number: u64) -> Result<()> {
-        self.check_open()?;
-        let mut progress = lock(&self.progress);
-        if generation != progress.generation {
-            let name = self.name.clone();
-            return Err(Error::AcknowledgementRefused { name });
-        }
-        let given = progress
-            .outstanding
-            .iter_mut()
-            .find(|given| given.number == number);
-        let Some(given) = given else {
-            // Acknowledged before, together with all before it.
-            return Ok(());
-        };
-        given.is_acknowledged = true;
-        // Only what has nothing open before it is saved: crash between, and the rest comes again.
-        let prefix = progress
-            .outstanding
-            .iter()
-            .take_while(|given| given.is_acknowledged);
-        let (count, end) = prefix.fold((0, None), |(count, _), given| (count + 1, Some(given.end)));
-        if let Some(end) = end {
-            let as_of = progress.file.cursor.as_of;
-            progress.file.save(cursor_at(&self.engine, end, as_of))?;
-            progress.outstanding.drain(..count);
-        }
-        Ok(())
-    }
-}
-
-/// All changes of a port's subtree since the get before: whole batches, in commit order, mapped and verified.
-///
-/// It is a [`JournalView`], and stays valid as one whatever becomes of the port and the store.
-pub struct Notification {
-    view: JournalView,
-    port: Weak<Shared>,
-    name: String,
-    generation: u64,
-    number: u64,
-}
-
-impl Notification {
-    /// Saves the port's cursor behind this notification: durable when it returns. If notifications that were got
-    /// before this one are not acknowledged yet, the cursor moves when they are. Waits for the disk.
-    ///
-    /// # Errors
-    /// [`AcknowledgementRefused`](Error::AcknowledgementRefused) after a rewind; a port or a store that was closed or
-    /// dropped; a write that failed, after which it can be tried again.
-    pub fn acknowledge(&self) -> Result<()> {
-        match self.port.upgrade() {
-            Some(port) => port.acknowledge(self.generation, self.number),
-            None => {
-                let name = self.name.clone();
-                Err(Error::PortClosed { name })
-            }
-        }
-    }
-}
-
-impl Deref for Notification {
-    type Target = JournalView;
-
-    fn deref(&self) -> &JournalView {
-        &self.view
-    }
-}
-
-impl fmt::Debug for Notification {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Notification of {:?}: {:?}", self.name, self.view)
-    }
-}
-
-/// Opens the file of a port, whose epoch must be one of the store's.
-fn open_file(engine: &Engine, name: &str) -> Result<PortFile> {
-    let path = engine.layout().port(name);
-    let file = match PortFile::open(engine.env(), &path) {
-        Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-            let name = name.to_owned();
-            return Err(Error::PortNotFound { name });
-        }
-        opened => opened?,
-    };
-    if !engine.has_epoch(file.cursor.epoch) {
-        return Err(Error::EpochMismatch {
-            name: name.to_owned(),
-            found: file.cursor.epoch,
-        });
-    }
-    Ok(file)
-}
-
-fn cursor_at(engine: &Engine, position: Position, as_of: u64) -> Cursor {
-    Cursor {
-        epoch: engine.epoch_of(position.sequence),
-        sequence: position.sequence,
-        frame_checksum: position.checksum,
-        as_of,
-    }
-}
-
-/// The names of all ports, in order.
-pub(crate) fn names(engine: &Engine) -> Result<Vec<String>> {
-    let ports = engine.layout().ports();
-    let files = engine.env().list_dir(&ports).context("list", &ports)?;
-    let names = files.iter().filter_map(|name| Layout::parse_port(name));
-    let mut names: Vec<_> = names.map(str::to_owned).collect();
-    names.sort_unstable();
-    Ok(names)
 }

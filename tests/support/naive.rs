@@ -146,15 +146,27 @@ impl Store {
 
     /// All or nothing. Panics if the batch key is no valid path: such a batch can't be made, so there is no command to blame.
     pub fn commit(&mut self, batch: &Batch) -> Result<Option<u64>, (usize, Failure)> {
+        let shown = self.try_run(batch)?;
+        // Nothing at all, or conditions and control commands alone: checked, and nothing to commit.
+        Ok(match shown {
+            (_, shown) if shown.is_empty() => None,
+            (keys, shown) => Some(self.record(keys, shown, false)),
+        })
+    }
+
+    /// A batch that also acknowledges is something to commit, whatever else it does.
+    pub fn commit_acknowledging(&mut self, batch: &Batch) -> Result<Option<u64>, (usize, Failure)> {
+        let (keys, shown) = self.try_run(batch)?;
+        Ok(Some(self.record(keys, shown, false)))
+    }
+
+    fn try_run(&self, batch: &Batch) -> Result<(Vec<NaiveKey>, Vec<Shown>), (usize, Failure)> {
         assert_eq!(
             check_path(&split(&batch.key)),
             Ok(()),
             "batch key {:?}",
             batch.key
         );
-        if batch.commands.is_empty() {
-            return Ok(None);
-        }
         // The batch runs on a copy, so "undo" is forgetting the copy, and `previous` is the running state of itself.
         let mut keys = self.keys.clone();
         let mut current = Some(batch.key.clone());
@@ -165,11 +177,7 @@ impl Store {
                 Err(failure) => return Err((index, failure)),
             }
         }
-        // Conditions and control commands alone: checked, and nothing to commit.
-        if shown.is_empty() {
-            return Ok(None);
-        }
-        Ok(Some(self.record(keys, shown, false)))
+        Ok((keys, shown))
     }
 
     fn record(&mut self, keys: Vec<NaiveKey>, shown: Vec<Shown>, plain: bool) -> u64 {
@@ -198,6 +206,19 @@ impl Store {
     pub fn dump(&self) -> Vec<DumpLine> {
         let mut lines = Vec::new();
         dump_key(&self.keys, &[], &mut lines);
+        lines
+    }
+
+    /// The key itself and all below it; nothing if it does not exist.
+    pub fn contents(&self, path: &str) -> Vec<DumpLine> {
+        let path = split(path);
+        let mut lines = Vec::new();
+        if find_key(&self.keys, &path).is_some() {
+            if path.is_empty() {
+                lines.push(DumpLine::Key(String::new()));
+            }
+            dump_key(&self.keys, &path, &mut lines);
+        }
         lines
     }
 
