@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
+use crate::model::wire::{WireError, WireProblem};
 use crate::model::{BatchError, CommandError, LimitExceeded, NameError};
 
 /// The result of most functions of this crate.
@@ -24,11 +25,30 @@ pub enum Error {
     /// A plain write was refused, and has changed nothing.
     #[error(transparent)]
     Plain(#[from] CommandError),
+    /// Bytes of the protocol that cannot be read.
+    #[error(transparent)]
+    Wire(#[from] WireError),
     /// The key to read does not exist.
     #[error("the key {key:?} does not exist")]
     KeyNotFound {
         /// The path as it was given.
         key: String,
+    },
+    /// The value to read does not exist.
+    #[error("the key {key:?} has no value {name:?}")]
+    ValueNotFound {
+        /// The path as it was given.
+        key: String,
+        /// The name as it was given.
+        name: String,
+    },
+    /// The caller's buffer is too small for the value's data; nothing was written to it.
+    #[error("the data has {needed} bytes, the buffer {given}: give one that is large enough")]
+    BufferTooSmall {
+        /// Bytes of the data.
+        needed: usize,
+        /// Bytes of the buffer.
+        given: usize,
     },
     /// There is no store in this directory, and none was to be made.
     #[error("there is no store at {}: create one by writing to it", path.display())]
@@ -189,9 +209,15 @@ impl Error {
             Error::Name(error) => name_word(error),
             Error::Batch(error) => command_word(&error.source),
             Error::Plain(error) => command_word(error),
-            Error::KeyNotFound { .. } | Error::StoreNotFound { .. } | Error::PortNotFound { .. } => {
-                "not_found"
-            }
+            Error::Wire(error) => match &error.problem {
+                WireProblem::Refused(error) => command_word(error),
+                _ => "wire",
+            },
+            Error::KeyNotFound { .. }
+            | Error::ValueNotFound { .. }
+            | Error::StoreNotFound { .. }
+            | Error::PortNotFound { .. } => "not_found",
+            Error::BufferTooSmall { .. } => "buffer_too_small",
             Error::ForeignDirectory { .. } => "foreign_directory",
             Error::InUse { .. } => "in_use",
             Error::UnsupportedVersion { .. } => "unsupported_version",

@@ -7,6 +7,7 @@ extern crate self as clusdb;
 pub mod env;
 pub mod model;
 
+mod code;
 mod engine;
 mod epoch;
 mod error;
@@ -25,10 +26,12 @@ mod sync;
 mod tree;
 mod view;
 
+pub use code::codes;
 pub use engine::{Commit, OpenedFrom};
 pub use epoch::Epoch;
 pub use error::{AcknowledgementRefusal, Error, Result};
 pub use journal::TornTail;
+pub use model::wire;
 pub use model::{
     Batch, BatchError, Change, CommandError, CommandKind, ConditionKind, Content, Control, Entry,
     FailedCondition, KeyInfo, KeyPath, Limit, LimitExceeded, NameError, ReadBatch, ReadReply, Value,

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::journal::TornTail;
 use crate::model::case_table::fold;
 use crate::model::{
-    Batch, Entry, KeyInfo, KeyPath, PlainWrite, ReadBatch, ReadReply, Record, State, Value, View,
+    Batch, Entry, KeyInfo, KeyPath, PlainWrite, ReadBatch, ReadReply, Record, State, Value, ValueType, View,
 };
 use crate::options::Options;
 use crate::port::{Contents, Port, PortInfo, names};
@@ -167,7 +167,35 @@ impl Store {
             .read(|visible| visible.state.entry(key.folded(), &name))
     }
 
-    /// Whether the key exists.
+    /// QueryValue: the type of a value and the number of its bytes, which are copied into the buffer if there is one
+    /// (specification, section 5). A buffer that is longer keeps what stands behind them.
+    ///
+    /// # Errors
+    /// [`ValueNotFound`](Error::ValueNotFound), also where the key does not exist; [`BufferTooSmall`](Error::BufferTooSmall)
+    /// with the size that it takes; and those of [`get`](Store::get).
+    pub fn query_value(
+        &self,
+        key: &KeyPath,
+        name: &str,
+        buffer: Option<&mut [u8]>,
+    ) -> Result<(ValueType, usize)> {
+        let value = self.get(key, name)?.ok_or_else(|| Error::ValueNotFound {
+            key: key.as_str().to_owned(),
+            name: name.to_owned(),
+        })?;
+        let data = value.data();
+        if let Some(buffer) = buffer {
+            let given = buffer.len();
+            let target = buffer.get_mut(..data.len()).ok_or(Error::BufferTooSmall {
+                needed: data.len(),
+                given,
+            })?;
+            target.copy_from_slice(data);
+        }
+        Ok((value.value_type(), data.len()))
+    }
+
+    /// OpenKey: whether the key exists. There are no handles: a key is named by its path.
     ///
     /// # Errors
     /// Those of [`get`](Store::get).
@@ -214,6 +242,27 @@ impl Store {
     /// Those of [`key_info`](Store::key_info).
     pub fn value(&self, key: &KeyPath, index: usize) -> Result<Option<Entry>> {
         self.in_key(key, |state| state.values(key.folded()).nth(index))
+    }
+
+    /// The keys right below a key, in the order of folded names; all from one moment, in a list of its own.
+    ///
+    /// # Errors
+    /// Those of [`key_info`](Store::key_info).
+    pub fn subkeys(&self, key: &KeyPath) -> Result<impl ExactSizeIterator<Item = KeyPath> + use<>> {
+        self.in_key(key, |state| {
+            let paths: Vec<_> = state.subkeys(key.folded()).collect();
+            paths.into_iter().map(|path| KeyPath::from_valid(&path))
+        })
+    }
+
+    /// The values of a key, in the order of folded names, as by [`subkeys`](Store::subkeys). Copies no data.
+    ///
+    /// # Errors
+    /// Those of [`key_info`](Store::key_info).
+    pub fn values(&self, key: &KeyPath) -> Result<impl ExactSizeIterator<Item = Entry> + use<>> {
+        self.in_key(key, |state| {
+            state.values(key.folded()).collect::<Vec<_>>().into_iter()
+        })
     }
 
     fn in_key<R>(&self, key: &KeyPath, look: impl FnOnce(&State) -> R) -> Result<R> {

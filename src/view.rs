@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::env::Map;
 use crate::error::{Error, Result};
 use crate::journal::{FRAME_HEADER_BYTES, Frame, FrameKind, Journal, Position, Visited};
+use crate::model::wire::{WireError, encode_changes};
 use crate::model::{Change, CommandKind, RecordView, Relation, relation};
 
 /// Which records of the journal a view shows, and what of them.
@@ -31,6 +32,14 @@ impl Filter {
                 })
             }
             Filter::Port(_) => false,
+        }
+    }
+
+    /// The key that shown paths are at or below, folded.
+    fn key(&self) -> &str {
+        match self {
+            Filter::Everything => "",
+            Filter::Port(key) => key,
         }
     }
 
@@ -145,6 +154,19 @@ impl JournalView {
         self.batches == 0
     }
 
+    /// All commands as the protocol's bytes (specification, section 7): the registry's own stream, with paths relative to the
+    /// port's key (for the log: to the root). The boundaries between batches cannot be seen in them;
+    /// [`BatchView::to_wire`] gives one batch.
+    ///
+    /// # Errors
+    /// Data of 4 GiB or more, which the protocol cannot tell.
+    pub fn to_wire(&self) -> Result<Vec<u8>, WireError> {
+        encode_changes(
+            self.filter.key(),
+            self.batches().flat_map(|batch| batch.commands()),
+        )
+    }
+
     /// The addresses in memory of the view's first and last byte, to show that it is mapped and not copied. None if
     /// it is empty.
     #[must_use]
@@ -246,6 +268,14 @@ impl<'a> BatchView<'a> {
     /// value had data at that moment (specification, section 3).
     pub fn commands(&self) -> impl Iterator<Item = Change<'a>> + use<'a> {
         self.changes().flat_map(Change::commands)
+    }
+
+    /// The batch's commands as the protocol's bytes, as [`JournalView::to_wire`] has them.
+    ///
+    /// # Errors
+    /// Those of [`JournalView::to_wire`].
+    pub fn to_wire(&self) -> Result<Vec<u8>, WireError> {
+        encode_changes(self.filter.key(), self.commands())
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// From the bottom up. A module may import from its own layer and from the ones before it.
 const LAYERS: [&[&str]; 5] = [
     &["model"],
-    &["env", "error", "epoch", "format", "layout", "sync"],
+    &["env", "error", "code", "epoch", "format", "layout", "sync"],
     &["journal", "identity", "port_file", "tree"],
     &["engine", "options"],
     &["view", "port", "store"],

@@ -54,6 +54,46 @@ fn the_console_blocks_of_the_command_line_page_give_what_they_show() {
     assert!(run_console_blocks(COMMAND_LINE) >= 15);
 }
 
+/// Each test that a document names is there; `…` stands for the rest of a name.
+#[test]
+fn the_tests_that_the_documents_name_are_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut source = String::new();
+    for folder in ["src", "tests", "fuzz/tests"] {
+        read_rust(&root.join(folder), &mut source);
+    }
+    let mut named = 0;
+    for document in ["docs/testing.md", "docs/registry.md", "docs/design.md", "README.md"] {
+        let text = std::fs::read_to_string(root.join(document)).unwrap();
+        for name in text.split('`').skip(1).step_by(2) {
+            let stem = name.trim_end_matches('…');
+            let is_name = stem.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+            // A test's name is a sentence.
+            if !is_name || stem.matches('_').count() < 3 {
+                continue;
+            }
+            named += 1;
+            let wanted = match stem == name {
+                true => format!("fn {name}("),
+                false => format!("fn {stem}"),
+            };
+            assert!(source.contains(&wanted), "{document} names {name}");
+        }
+    }
+    assert!(named > 120, "only {named} names were found");
+}
+
+fn read_rust(folder: &Path, source: &mut String) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            read_rust(&path, source);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            source.push_str(&std::fs::read_to_string(path).unwrap());
+        }
+    }
+}
+
 /// The number of commands run.
 fn run_console_blocks(document: &str) -> usize {
     let folder = tempfile::tempdir().unwrap();

@@ -4,6 +4,7 @@
 //! record says, blindly. Everything else in the crate is about keeping records.
 
 pub mod case_table;
+pub mod wire;
 
 mod batch;
 mod change;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::error::BatchError;
+use super::error::{BatchError, NameError};
 use super::key::{self, KeyPath, ValueName};
 use super::state::{Entry, State};
 use super::value::Value;
@@ -11,7 +11,16 @@ use super::value::Value;
 #[derive(Debug, Clone)]
 pub struct ReadBatch {
     key: KeyPath,
-    reads: Vec<(KeyPath, ValueName)>,
+    commands: Vec<ReadCommand>,
+}
+
+/// One command of a read batch.
+#[derive(Debug, Clone)]
+pub(crate) enum ReadCommand {
+    /// Makes a key the current one; at first the batch's own is.
+    Key { relative: KeyPath, full: KeyPath },
+    /// Reads a value of the current key.
+    Value(ValueName),
 }
 
 /// The answer to one read: what the value is, or that there is none (error 2 of the registry).
@@ -52,7 +61,7 @@ impl ReadBatch {
     pub fn at(key: &KeyPath) -> ReadBatch {
         ReadBatch {
             key: key.clone(),
-            reads: Vec::new(),
+            commands: Vec::new(),
         }
     }
 
@@ -61,27 +70,53 @@ impl ReadBatch {
     /// # Errors
     /// A path or a name that is not valid, with the index of the read; it is not added then.
     pub fn add(&mut self, subkey: &str, name: &str) -> Result<&mut ReadBatch, BatchError> {
-        let index = self.reads.len();
-        let refused = |error: super::error::NameError| BatchError {
+        let index = self.len();
+        let refused = |error: NameError| BatchError {
             index,
             source: error.into(),
         };
-        let path = KeyPath::parse(subkey).and_then(|subkey| self.key.join(&subkey));
+        // Looked at before the key is: what is refused leaves nothing behind.
         let name = ValueName::parse(name).map_err(refused)?;
-        self.reads.push((path.map_err(refused)?, name));
+        let current = self.commands.iter().rev().find_map(|command| match command {
+            ReadCommand::Key { relative, .. } => Some(relative.as_str()),
+            ReadCommand::Value(_) => None,
+        });
+        if current.unwrap_or_default() != subkey {
+            self.key(subkey).map_err(refused)?;
+        }
+        self.commands.push(ReadCommand::Value(name));
         Ok(self)
+    }
+
+    /// READ_KEY: makes a key the current one.
+    pub(crate) fn key(&mut self, subkey: &str) -> Result<(), NameError> {
+        let relative = KeyPath::parse(subkey)?;
+        let full = self.key.join(&relative)?;
+        self.commands.push(ReadCommand::Key { relative, full });
+        Ok(())
+    }
+
+    /// READ_VALUE: reads a value of the current key.
+    pub(crate) fn value(&mut self, name: &str) -> Result<(), NameError> {
+        self.commands.push(ReadCommand::Value(ValueName::parse(name)?));
+        Ok(())
+    }
+
+    pub(crate) fn commands(&self) -> &[ReadCommand] {
+        &self.commands
     }
 
     /// The number of values to read.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.reads.len()
+        let is_value = |command: &&ReadCommand| matches!(command, ReadCommand::Value(_));
+        self.commands.iter().filter(is_value).count()
     }
 
     /// Whether there is nothing to read.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.reads.is_empty()
+        self.len() == 0
     }
 }
 
@@ -89,16 +124,25 @@ impl State {
     /// One reply for each read, in order.
     #[must_use]
     pub fn read(&self, batch: &ReadBatch) -> Vec<ReadReply> {
-        let reply = |(path, name): &(KeyPath, ValueName)| {
-            let key = self.keys.get(path.folded());
-            let stored = key.and_then(|key| key.values.get(&name.folded));
-            ReadReply {
-                key: key.map_or_else(|| path.as_str().into(), |key| Arc::clone(&key.path)),
-                name: stored.map_or_else(|| (&*name.text).into(), |stored| Arc::clone(&stored.name)),
-                value: stored.map(|stored| stored.value.clone()),
+        let mut current = &batch.key;
+        let mut replies = Vec::new();
+        for command in &batch.commands {
+            match command {
+                ReadCommand::Key { full, .. } => current = full,
+                ReadCommand::Value(name) => replies.push(self.reply(current, name)),
             }
-        };
-        batch.reads.iter().map(reply).collect()
+        }
+        replies
+    }
+
+    fn reply(&self, path: &KeyPath, name: &ValueName) -> ReadReply {
+        let key = self.keys.get(path.folded());
+        let stored = key.and_then(|key| key.values.get(&name.folded));
+        ReadReply {
+            key: key.map_or_else(|| path.as_str().into(), |key| Arc::clone(&key.path)),
+            name: stored.map_or_else(|| (&*name.text).into(), |stored| Arc::clone(&stored.name)),
+            value: stored.map(|stored| stored.value.clone()),
+        }
     }
 
     /// What is known of the key with this folded path.
