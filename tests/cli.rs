@@ -8,6 +8,8 @@ mod command;
 use std::io::Read;
 use std::process::{Command, Stdio};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use command::Home;
 use serde_json::{Value, json};
 
@@ -348,6 +350,50 @@ fn a_plain_write_is_in_the_log_and_no_port_shows_it() {
             line(4, "delete_value", Some(true)),
             line(5, "delete_key", Some(true)),
         ]
+    );
+}
+
+/// Section 7: the protocol's bytes go in and come out, without any change of their own.
+#[test]
+fn the_protocols_bytes_go_in_and_come_out() {
+    let home = Home::new();
+    let mut batch = clusdb::Batch::at(&clusdb::KeyPath::root());
+    batch
+        .create_key("Sub")
+        .unwrap()
+        .set_value("a\\b", clusdb::Value::binary(*b"odd"))
+        .unwrap()
+        .condition_exists("a\\b")
+        .unwrap();
+    let file = home.file("update.bin", batch.to_wire().unwrap());
+    home.run(&["port", "create", "p", "Key"]).lines();
+    home.run(&["batch", "--wire", &file, "--at", "Key", "--dry-run"])
+        .lines();
+    let committed = home.run(&["batch", "--wire", &file, "--at", "Key"]);
+    assert_eq!(committed.lines(), [json!({"sequence": 1})]);
+
+    let mut shown = clusdb::Batch::at(&clusdb::KeyPath::root());
+    shown
+        .create_key("Sub")
+        .unwrap()
+        .set_value("a\\b", clusdb::Value::binary(*b"odd"))
+        .unwrap();
+    let lines = home
+        .run(&["watch", "p", "--once", "--wire", "--no-acknowledge"])
+        .lines();
+    let base64 = lines[0]["wire_base64"].as_str().unwrap();
+    let bytes = STANDARD.decode(base64).unwrap();
+    assert_eq!(bytes, shown.to_wire().unwrap());
+    let raw = Command::new(env!("CARGO_BIN_EXE_clusdb"))
+        .args(["watch", "p", "--once", "--wire", "--store"])
+        .arg(home.store())
+        .output()
+        .unwrap();
+    assert_eq!(raw.stdout, shown.to_wire().unwrap());
+    assert_eq!(
+        home.run(&["watch", "p", "--once", "--timeout", "0", "--wire"])
+            .stdout,
+        ""
     );
 }
 

@@ -214,6 +214,36 @@ fn json_that_cannot_be_read_is_a_usage_error_with_its_line() {
 }
 
 #[test]
+fn bytes_of_the_protocol_that_cannot_be_read_are_a_usage_error_with_their_offset() {
+    let home = home();
+    let file = home.file(
+        "update.bin",
+        [1, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+    );
+    let error = fails(&home, 2, "wire", |home| home.run(&["batch", "--wire", &file]));
+    assert!(
+        error["message"].as_str().unwrap().contains("at byte 4"),
+        "{error}"
+    );
+    // What a batch refuses has its own word and code.
+    let file = home.file(
+        "update.bin",
+        [1, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+    );
+    fails(&home, 1, "root", |home| home.run(&["batch", "--wire", &file]));
+    let ran = Command::new(env!("CARGO_BIN_EXE_clusdb"))
+        .args(["watch", "p", "--wire", "--store"])
+        .arg(home.store())
+        .output()
+        .unwrap();
+    assert_eq!(
+        ran.status.code(),
+        Some(2),
+        "it would not tell where the bytes end"
+    );
+}
+
+#[test]
 fn a_reg_file_that_cannot_be_read_is_a_usage_error_with_its_line() {
     let home = home();
     for (line, text) in [
@@ -361,7 +391,7 @@ fn a_newer_format_is_refused_by_name() {
         let path = home.store().join(file);
         let whole = std::fs::read(&path).unwrap();
         let mut newer = whole.clone();
-        newer[8..12].copy_from_slice(&2u32.to_le_bytes());
+        newer[8..12].copy_from_slice(&3u32.to_le_bytes());
         let checksum = crc32fast::hash(&newer[..12]);
         newer[12..16].copy_from_slice(&checksum.to_le_bytes());
         std::fs::write(&path, &newer).unwrap();

@@ -356,7 +356,7 @@ impl Followed {
             return Ok(());
         }
         let expected = model.commit_acknowledging(wanted);
-        prop_assert_eq!(answer(answered), expected.clone());
+        prop_assert_eq!(answer(answered), expected);
         if expected.is_ok() {
             self.outstanding[0].is_acknowledged = true;
             self.settle();

@@ -63,11 +63,18 @@ fn the_tests_that_the_documents_name_are_there() {
         read_rust(&root.join(folder), &mut source);
     }
     let mut named = 0;
-    for document in ["docs/testing.md", "docs/registry.md", "docs/design.md", "README.md"] {
+    for document in [
+        "docs/testing.md",
+        "docs/registry.md",
+        "docs/design.md",
+        "README.md",
+    ] {
         let text = std::fs::read_to_string(root.join(document)).unwrap();
         for name in text.split('`').skip(1).step_by(2) {
             let stem = name.trim_end_matches('…');
-            let is_name = stem.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+            let is_name = stem
+                .chars()
+                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
             // A test's name is a sentence.
             if !is_name || stem.matches('_').count() < 3 {
                 continue;

@@ -1,7 +1,7 @@
 //! The targets and their laws.
 
-use clusdb::Batch;
 use clusdb::model::{KeyPath, Limits, Overlay, RecordView, State, evaluate};
+use clusdb::{Batch, ReadBatch, wire};
 
 use crate::batches::Commands;
 use crate::reg::SectionKind;
@@ -47,6 +47,41 @@ pub fn batch(data: &[u8]) {
             );
         }
         state = applied;
+    }
+}
+
+/// The protocol's bytes, as each of the four things that they can be: what is accepted is written as the same bytes, and what is
+/// written is read as the same thing.
+pub fn wire(data: &[u8]) {
+    let key = KeyPath::root();
+    if let Ok(batch) = Batch::from_wire(&key, data) {
+        let written = batch.to_wire().expect("what was read can be written");
+        assert_eq!(written, data);
+        let again = Batch::from_wire(&key, &written).expect("what was written can be read");
+        assert_eq!(format!("{again:?}"), format!("{batch:?}"));
+        _ = evaluate(&State::new(), &batch, &Limits::default());
+    }
+    if let Ok(batch) = ReadBatch::from_wire(&key, data) {
+        let written = batch.to_wire().expect("what was read can be written");
+        assert_eq!(written, data);
+        assert_eq!(State::new().read(&batch).len(), batch.len());
+    }
+    if let Ok(replies) = wire::decode_replies(data) {
+        let written = wire::encode_replies(&replies).expect("what was read can be written");
+        assert_eq!(written, data);
+        assert_eq!(wire::decode_replies(&written).as_ref(), Ok(&replies));
+    }
+    if let Ok(commands) = wire::decode_notification(data) {
+        let written = wire::encode_commands(&commands).expect("what was read can be written");
+        assert_eq!(written, data);
+        assert_eq!(wire::decode_notification(&written).as_ref(), Ok(&commands));
+    }
+    // And the other way: a batch made from the bytes is read as it was written.
+    let mut made = Commands::new(data);
+    while let Some(batch) = made.next_batch() {
+        let written = batch.to_wire().expect("small data");
+        let read = Batch::from_wire(batch.key(), &written).expect("what was written can be read");
+        assert_eq!(format!("{read:?}"), format!("{batch:?}"));
     }
 }
 

@@ -5,15 +5,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clusdb::model::{KeyPath, Limits, State, evaluate};
-use clusdb::{Batch, Value};
+use clusdb::{Batch, CommandKind, ReadBatch, Value, wire};
 use clusdb_fuzz::{Patch, encode_patches, frames, targets};
 
 type Target = fn(&[u8]);
 
-const TARGETS: [(&str, Target); 5] = [
+const TARGETS: [(&str, Target); 6] = [
     ("recovery", targets::recovery),
     ("record", targets::record),
     ("batch", targets::batch),
+    ("wire", targets::wire),
     ("reg", targets::reg),
     ("json", targets::json),
 ];
@@ -90,6 +91,39 @@ fn the_seeds_are_what_the_encoder_gives() {
             .collect();
         write("batch", &format!("batches{seed}"), &bytes);
     }
+    for (index, batch) in batches().iter().enumerate() {
+        write("wire", &format!("batch{index}"), &batch.to_wire().expect("bytes"));
+    }
+    let mut conditions = Batch::at(&KeyPath::root());
+    conditions
+        .control(clusdb::Control::Isolated)
+        .condition_is_greater_than("𝄞", Value::binary(*b"odd"))
+        .expect("a command")
+        .condition_key_exists("")
+        .expect("a command");
+    write("wire", "conditions", &conditions.to_wire().expect("bytes"));
+    let mut reads = ReadBatch::at(&KeyPath::root());
+    reads.add("A", "v").expect("a read").add("", "").expect("a read");
+    write("wire", "reads", &reads.to_wire().expect("bytes"));
+    let replies = State::new().read(&reads);
+    let mut replies: Vec<_> = replies.iter().map(wire::WireReply::from).collect();
+    replies[1].result = Ok(Value::binary(*b"odd"));
+    write("wire", "replies", &wire::encode_replies(&replies).expect("bytes"));
+    let commands = [
+        (CommandKind::CreateKey, "A", None),
+        (CommandKind::ValueDeleted, "v", Some(Value::sz("old"))),
+        (CommandKind::DeleteValue, "v", None),
+    ];
+    let commands = commands.map(|(kind, name, value)| wire::WireCommand {
+        kind,
+        name: name.to_owned(),
+        value,
+    });
+    write(
+        "wire",
+        "notification",
+        &wire::encode_commands(&commands).expect("bytes"),
+    );
     let header = "Windows Registry Editor Version 5.00\r\n\r\n";
     let regs = [
         "[A\\B]\r\n\"n\"=\"text\"\r\n@=dword:0000000a\r\n",

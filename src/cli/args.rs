@@ -124,6 +124,9 @@ pub struct Del {
 pub struct Batch {
     /// One command a line, such as {"command":"create_key","key":"Resources\\IP1"}; - is standard input.
     pub file: PathBuf,
+    /// The file holds the protocol's bytes, a CLUSTER_REG_BATCH_UPDATE, instead of lines.
+    #[arg(long)]
+    pub wire: bool,
     /// The key that the commands' keys are relative to; the root by default.
     #[arg(long, value_name = "KEY")]
     pub at: Option<String>,
@@ -189,6 +192,10 @@ pub struct Watch {
     /// The registry's own stream: value_deleted with the old data, then the command.
     #[arg(long)]
     pub commands: bool,
+    /// The protocol's bytes: with --once one CLUSTER_REG_BATCH_UPDATE as it is; with -o jsonl an object for each batch, in
+    /// base64.
+    #[arg(long, conflicts_with = "commands")]
+    pub wire: bool,
 }
 
 #[derive(Debug, Args)]

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::Path;
 
+use clusdb::wire::WireProblem;
 use clusdb::{CommandError, Error, NameError};
 use serde::Serialize;
 
@@ -158,9 +159,14 @@ fn exit_code(error: &Error) -> u8 {
         Error::Name(error) => name_exit_code(error),
         Error::Batch(error) => command_exit_code(&error.source),
         Error::Plain(error) => command_exit_code(error),
-        Error::KeyNotFound { .. } | Error::StoreNotFound { .. } | Error::PortNotFound { .. } => {
-            exit::NOT_FOUND
-        }
+        Error::Wire(error) => match &error.problem {
+            WireProblem::Refused(error) => command_exit_code(error),
+            _ => exit::USAGE,
+        },
+        Error::KeyNotFound { .. }
+        | Error::ValueNotFound { .. }
+        | Error::StoreNotFound { .. }
+        | Error::PortNotFound { .. } => exit::NOT_FOUND,
         Error::InUse { .. } | Error::PortInUse { .. } => exit::IN_USE,
         Error::Damaged { .. } => exit::DAMAGE,
         _ => exit::ERROR,

@@ -4,14 +4,12 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use clusdb::{
     Batch, BatchView, Change, Content, Control, Entry, ReadBatch, ReadReply, Value, ValueRef, ValueType,
+    codes,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
 use crate::output::{Line, escape_control};
-
-/// The registry's code for a key or a value that does not exist.
-const ERROR_FILE_NOT_FOUND: u32 = 2;
 
 /// The name of a type, or the number of one without a name.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -141,6 +139,30 @@ impl Line for ChangeJson<'_> {
     }
 }
 
+/// One batch as the protocol's bytes, as `watch --wire` shows it.
+#[derive(Debug, Serialize)]
+pub struct WireJson {
+    sequence: u64,
+    time: String,
+    wire_base64: String,
+}
+
+impl WireJson {
+    pub fn new(sequence: u64, time: String, wire: &[u8]) -> WireJson {
+        WireJson {
+            sequence,
+            time,
+            wire_base64: STANDARD.encode(wire),
+        }
+    }
+}
+
+impl Line for WireJson {
+    fn text(&self) -> String {
+        format!("{} {} {}", self.sequence, self.time, self.wire_base64)
+    }
+}
+
 /// A value with its place, as `get` shows it.
 #[derive(Debug, Serialize)]
 pub struct EntryJson<'a> {
@@ -235,7 +257,7 @@ impl<'a> From<&'a ReadReply> for ReplyJson<'a> {
             key: &reply.key,
             name: &reply.name,
             value: reply.value.as_ref().map(|value| value.as_ref().into()),
-            code: reply.value.is_none().then_some(ERROR_FILE_NOT_FOUND),
+            code: reply.value.is_none().then_some(codes::ERROR_FILE_NOT_FOUND),
             text: format!(
                 "{} \"{}\" = {found}",
                 escape_control(&reply.key),

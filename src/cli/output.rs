@@ -49,6 +49,13 @@ impl Output {
             .map_err(|error| Failure::of_output(&error))
     }
 
+    /// Writes bytes as they are.
+    pub fn raw(&mut self, bytes: &[u8]) -> Result {
+        self.out
+            .write_all(bytes)
+            .map_err(|error| Failure::of_output(&error))
+    }
+
     /// Hands over what was written so far.
     pub fn flush(&mut self) -> Result {
         self.out.flush().map_err(|error| Failure::of_output(&error))

@@ -126,6 +126,10 @@ pub fn batch(session: &Session, arguments: &args::Batch) -> Result {
         .at
         .as_deref()
         .map_or(Ok(KeyPath::root()), argument_path)?;
+    if arguments.wire {
+        let batch = Batch::from_wire(&at, &read_input(&arguments.file)?).map_err(clusdb::Error::from)?;
+        return session.commit(batch, arguments.dry_run);
+    }
     let text = read_text(&arguments.file)?;
     let mut batch = Batch::at(&at);
     let mut lines = Vec::new();

@@ -3,17 +3,22 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use clusdb::wire::WireError;
 use clusdb::{BatchView, Error, JournalView, Notification, Port};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::args;
-use crate::failure::Result;
-use crate::json::ChangeJson;
+use crate::args::{self, Format};
+use crate::failure::{Failure, Result};
+use crate::json::{ChangeJson, WireJson};
 use crate::output::{Output, rfc3339};
 use crate::session::Session;
 
 pub fn watch(session: &Session, arguments: &args::Watch) -> Result {
+    if arguments.wire && session.format == Format::Text && !arguments.once {
+        let message = "the protocol's bytes do not tell where they end: give --once, or -o jsonl";
+        return Err(Failure::usage("usage", message));
+    }
     let store = session.open_existing()?;
     let port = store.open_port(&arguments.name)?;
     let was_interrupted = close_on_interrupt(&port);
@@ -26,7 +31,11 @@ pub fn watch(session: &Session, arguments: &args::Watch) -> Result {
         let Some(notification) = notification else {
             break;
         };
-        write_view(&mut output, &notification, arguments.commands)?;
+        match (arguments.wire, session.format) {
+            (true, Format::Text) => output.raw(&to_wire(notification.to_wire())?)?,
+            (true, _) => write_wire(&mut output, &notification)?,
+            (false, _) => write_view(&mut output, &notification, arguments.commands)?,
+        }
         // Handed over first, then acknowledged: crash between, and the lines come again.
         output.flush()?;
         if !arguments.no_acknowledge {
@@ -67,6 +76,18 @@ pub fn log(session: &Session, arguments: &args::Log) -> Result {
     let mut output = session.output();
     write_view(&mut output, &records, false)?;
     output.end()
+}
+
+fn write_wire(output: &mut Output, view: &JournalView) -> Result {
+    for batch in view.batches() {
+        let wire = to_wire(batch.to_wire())?;
+        output.item(&WireJson::new(batch.sequence(), rfc3339(batch.time()), &wire))?;
+    }
+    Ok(())
+}
+
+fn to_wire(encoded: std::result::Result<Vec<u8>, WireError>) -> Result<Vec<u8>> {
+    Ok(encoded.map_err(Error::from)?)
 }
 
 fn write_view(output: &mut Output, view: &JournalView, commands: bool) -> Result {
