@@ -109,15 +109,15 @@ mod tests {
         assert!(check(&bytes).is_ok());
 
         let mut newer = bytes;
-        put(&mut newer, VERSION, 2u32.to_le_bytes());
+        put(&mut newer, VERSION, (FORMAT_VERSION + 1).to_le_bytes());
         assert!(matches!(check(&newer), Err(Error::Damaged { offset: 8, .. })));
         let checksum = crc32fast::hash(&newer[..VERSION_CHECKSUM]);
         put(&mut newer, VERSION_CHECKSUM, checksum.to_le_bytes());
         assert!(matches!(
             check(&newer),
             Err(Error::UnsupportedVersion {
-                found: 2,
-                supported: 1,
+                found: 3,
+                supported: 2,
                 ..
             })
         ));

@@ -3,8 +3,10 @@
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
-use crate::env::Env;
+use crate::env::{Env, File};
 use crate::error::{IoContext, Result};
 use crate::model::{Limit, LimitExceeded, NameError};
 
@@ -17,6 +19,9 @@ const SEGMENT_EXTENSION: &str = "segment";
 const PORT_EXTENSION: &str = "port";
 /// A file that is being written, to be renamed when it is whole. What a crash leaves of it is removed.
 const UNFINISHED_EXTENSION: &str = "unfinished";
+const PORT_LOCK: &str = ".lock";
+/// A lock that another process holds is tried again this often.
+const CREATION_RETRY: Duration = Duration::from_millis(1);
 /// Characters in a port's name, at most.
 const MAX_PORT_NAME_CHARS: u64 = 64;
 
@@ -76,6 +81,11 @@ impl Layout {
         self.ports().join(format!("{name}.{PORT_EXTENSION}"))
     }
 
+    /// Locked while a port is made; never a port, whose name has no dot at its start.
+    pub(crate) fn port_lock(&self) -> PathBuf {
+        self.ports().join(PORT_LOCK)
+    }
+
     pub(crate) fn parse_port(name: &OsStr) -> Option<&str> {
         stem_of(name, PORT_EXTENSION).filter(|name| check_port_name(name).is_ok())
     }
@@ -130,16 +140,59 @@ pub(crate) fn remove_if_there(env: &dyn Env, path: &Path) -> Result<()> {
     }
 }
 
-/// Removes what writers that were cut short left in a folder.
-pub(crate) fn remove_unfinished(env: &dyn Env, folder: &Path) -> Result<()> {
-    for name in env.list_dir(folder).context("list", folder)? {
-        if stem_of(&name, UNFINISHED_EXTENSION).is_some() {
-            let path = folder.join(&name);
-            remove_if_there(env, &path)?;
-            tracing::info!(path = %path.display(), "removed an unfinished file");
-        }
+/// Removes what writers that were cut short left in the store's folders.
+pub(crate) fn remove_unfinished(env: &dyn Env, layout: &Layout) -> Result<()> {
+    let unfinished = |folder: PathBuf| -> Result<Vec<PathBuf>> {
+        let names = env.list_dir(&folder).context("list", &folder)?;
+        let is_unfinished = |name: &&std::ffi::OsString| stem_of(name, UNFINISHED_EXTENSION).is_some();
+        Ok(names
+            .iter()
+            .filter(is_unfinished)
+            .map(|name| folder.join(name))
+            .collect())
+    };
+    // Another process may be making a port: what is there under the lock is nobody's.
+    let mut found = unfinished(layout.ports())?;
+    let _creation = match found.is_empty() {
+        true => None,
+        false => Some(lock_creation(env, layout)?),
+    };
+    if !found.is_empty() {
+        found = unfinished(layout.ports())?;
+    }
+    found.extend(unfinished(layout.root().to_owned())?);
+    found.extend(unfinished(layout.journal())?);
+    for path in found {
+        remove_if_there(env, &path)?;
+        tracing::info!(path = %path.display(), "removed an unfinished file");
     }
     Ok(())
+}
+
+/// Takes the lock under which ports are made, for as long as it is held. Waits for another process that makes one, which
+/// takes some syncs.
+pub(crate) fn lock_creation(env: &dyn Env, layout: &Layout) -> Result<Arc<dyn File>> {
+    let path = layout.port_lock();
+    loop {
+        let file = match env.open_file(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => match env.create_file(&path) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+                created => created.context("create", &path)?,
+            },
+            opened => opened.context("open", &path)?,
+        };
+        if file.try_lock().context("lock", &path)? {
+            return Ok(file);
+        }
+        std::thread::sleep(CREATION_RETRY);
+    }
+}
+
+pub(crate) fn random<const N: usize>(env: &dyn Env, layout: &Layout) -> Result<[u8; N]> {
+    let mut bytes = [0; N];
+    env.fill_random(&mut bytes)
+        .context("get random bytes for", layout.root())?;
+    Ok(bytes)
 }
 
 pub(crate) fn sync_parent(env: &dyn Env, path: &Path) -> Result<()> {

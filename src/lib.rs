@@ -21,6 +21,7 @@ mod port_file;
 #[cfg(test)]
 #[path = "../tests/support/probe.rs"]
 mod probe;
+mod reader;
 mod store;
 mod sync;
 mod tree;
@@ -39,5 +40,6 @@ pub use model::{
 };
 pub use options::{Options, Progress};
 pub use port::{Contents, Notification, Port, PortInfo};
-pub use store::{Stat, Store};
+pub use reader::{Reader, Stat};
+pub use store::Store;
 pub use view::{BatchView, Batches, JournalView};

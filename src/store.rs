@@ -1,57 +1,27 @@
 //! The store: what a program opens, commits to and reads from.
 
 use std::fmt;
-use std::ops::RangeInclusive;
+use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::engine::{Commit, Engine, OpenedFrom};
-use crate::epoch::Epoch;
-use crate::error::{Error, Result};
+use crate::engine::{Commit, Engine, Source};
+use crate::error::Result;
 use crate::journal::TornTail;
-use crate::model::case_table::fold;
-use crate::model::{
-    Batch, Entry, KeyInfo, KeyPath, PlainWrite, ReadBatch, ReadReply, Record, State, Value, ValueType, View,
-};
+use crate::model::{Batch, KeyPath, PlainWrite, Record, Value};
 use crate::options::Options;
-use crate::port::{Contents, Port, PortInfo, names};
-use crate::view::{Filter, JournalView};
+use crate::reader::Reader;
 
 /// An open store. Cloning gives another handle of it; the store closes when its last handle and its last port are
-/// dropped, or by [`close`](Store::close).
+/// dropped, or by [`close`](Reader::close).
+///
+/// It is a [`Reader`] too, which has what reads and follows: `get`, `list`, `port`, `log` and so on.
 ///
 /// One process has a store open at a time. All methods can be called from any number of threads.
 #[derive(Clone)]
 pub struct Store {
     engine: Arc<Engine>,
-}
-
-/// Figures of an open store.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Stat {
-    /// The epoch that commits are made under.
-    pub epoch: Epoch,
-    /// The oldest record in the journal.
-    pub first_sequence: u64,
-    /// The newest record; 0 if nothing was committed yet.
-    pub durable_sequence: u64,
-    /// The tree on the disk holds the state after this record; 0 if there is none yet.
-    pub tree_sequence: u64,
-    /// What the state was read from when the store was opened.
-    pub opened_from: OpenedFrom,
-    /// Records that were replayed then.
-    pub replayed: u64,
-    /// Files of the journal, and their bytes.
-    pub segments: u64,
-    /// Bytes of the journal's files, the zeroes ahead of need included.
-    pub journal_bytes: u64,
-    /// Keys; the root is not counted.
-    pub keys: u64,
-    /// Values.
-    pub values: u64,
-    /// Ports.
-    pub ports: u64,
+    reader: Reader,
 }
 
 impl Store {
@@ -61,11 +31,11 @@ impl Store {
     /// whole batch or not at all. Blocks until what it shows is durable.
     ///
     /// # Errors
-    /// * [`InUse`](Error::InUse): another process, or another handle of this one, has it open.
-    /// * [`ForeignDirectory`](Error::ForeignDirectory): something else is in the directory.
-    /// * [`UnsupportedVersion`](Error::UnsupportedVersion), [`CaseTable`](Error::CaseTable): another version made it.
-    /// * [`Damaged`](Error::Damaged): an acknowledged record is missing or changed; nothing is touched then.
-    /// * [`Io`](Error::Io): the system's errors.
+    /// * [`InUse`](crate::Error::InUse): another process, or another handle of this one, has it open.
+    /// * [`ForeignDirectory`](crate::Error::ForeignDirectory): something else is in the directory.
+    /// * [`UnsupportedVersion`](crate::Error::UnsupportedVersion), [`CaseTable`](crate::Error::CaseTable): another version made it.
+    /// * [`Damaged`](crate::Error::Damaged): an acknowledged record is missing or changed; nothing is touched then.
+    /// * [`Io`](crate::Error::Io): the system's errors.
     pub fn open(path: impl AsRef<Path>) -> Result<Store> {
         Store::options().open(path)
     }
@@ -77,7 +47,9 @@ impl Store {
     }
 
     pub(crate) fn new(engine: Arc<Engine>) -> Store {
-        Store { engine }
+        let source: Arc<dyn Source> = Arc::clone(&engine) as _;
+        let reader = Reader::new(source);
+        Store { engine, reader }
     }
 
     #[cfg(test)]
@@ -91,10 +63,10 @@ impl Store {
     /// Batches of several threads are made durable together. Waits for the disk.
     ///
     /// # Errors
-    /// * [`Batch`](Error::Batch): the first command that failed, with its index.
-    /// * [`Preallocation`](Error::Preallocation): no room; the store goes on.
-    /// * [`Poisoned`](Error::Poisoned): a write failed, now or before; open the store anew.
-    /// * [`Closed`](Error::Closed).
+    /// * [`Batch`](crate::Error::Batch): the first command that failed, with its index.
+    /// * [`Preallocation`](crate::Error::Preallocation): no room; the store goes on.
+    /// * [`Poisoned`](crate::Error::Poisoned): a write failed, now or before; open the store anew.
+    /// * [`Closed`](crate::Error::Closed).
     pub fn commit(&self, batch: Batch) -> Result<Commit> {
         self.engine.commit(batch)
     }
@@ -103,7 +75,7 @@ impl Store {
     /// As durable as a batch, in the journal, and never shown by a port. True if it was created, false if it was there.
     ///
     /// # Errors
-    /// * [`Plain`](Error::Plain): too many levels at once.
+    /// * [`Plain`](crate::Error::Plain): too many levels at once.
     /// * Those of [`commit`](Store::commit) that come from the disk.
     pub fn create_key(&self, key: &KeyPath) -> Result<bool> {
         let commit = self.engine.commit_plain(PlainWrite::create_key(key))?;
@@ -113,7 +85,7 @@ impl Store {
     /// DeleteKey: deletes a key that has no keys below it, with its values, outside of any batch.
     ///
     /// # Errors
-    /// [`Plain`](Error::Plain): the key does not exist, or has keys below it, or is the root; and those of
+    /// [`Plain`](crate::Error::Plain): the key does not exist, or has keys below it, or is the root; and those of
     /// [`create_key`](Store::create_key).
     pub fn delete_key(&self, key: &KeyPath) -> Result<Commit> {
         self.engine.commit_plain(PlainWrite::delete_key(key))
@@ -122,7 +94,7 @@ impl Store {
     /// SetValue: sets a value of a key that exists, outside of any batch.
     ///
     /// # Errors
-    /// [`Plain`](Error::Plain): the key does not exist, the name is not valid, or a limit; and those of
+    /// [`Plain`](crate::Error::Plain): the key does not exist, the name is not valid, or a limit; and those of
     /// [`create_key`](Store::create_key).
     pub fn set_value(&self, key: &KeyPath, name: &str, value: Value) -> Result<Commit> {
         self.engine.commit_plain(PlainWrite::set_value(key, name, value)?)
@@ -131,7 +103,7 @@ impl Store {
     /// DeleteValue: deletes a value that exists, outside of any batch.
     ///
     /// # Errors
-    /// [`Plain`](Error::Plain): the key or the value does not exist, or the name is not valid; and those of
+    /// [`Plain`](crate::Error::Plain): the key or the value does not exist, or the name is not valid; and those of
     /// [`create_key`](Store::create_key).
     pub fn delete_value(&self, key: &KeyPath, name: &str) -> Result<Commit> {
         self.engine.commit_plain(PlainWrite::delete_value(key, name)?)
@@ -145,267 +117,24 @@ impl Store {
         self.engine.evaluate(batch)
     }
 
-    /// The value of this name, ignoring case; `""` is the key's default value. Does not wait for the disk, and
-    /// copies no data.
-    ///
-    /// # Errors
-    /// [`Closed`](Error::Closed), and [`Poisoned`](Error::Poisoned) if a panic has left the state in doubt.
-    pub fn get(&self, key: &KeyPath, name: &str) -> Result<Option<Value>> {
-        Ok(match self.entry(key, name)? {
-            Some(Entry::Value { value, .. }) => Some(value),
-            _ => None,
-        })
-    }
-
-    /// The value of this name with its key and name as they are stored.
-    ///
-    /// # Errors
-    /// Those of [`get`](Store::get).
-    pub fn entry(&self, key: &KeyPath, name: &str) -> Result<Option<Entry>> {
-        let name = fold(name);
-        self.engine
-            .read(|visible| visible.state.entry(key.folded(), &name))
-    }
-
-    /// QueryValue: the type of a value and the number of its bytes, which are copied into the buffer if there is one
-    /// (specification, section 5). A buffer that is longer keeps what stands behind them.
-    ///
-    /// # Errors
-    /// [`ValueNotFound`](Error::ValueNotFound), also where the key does not exist; [`BufferTooSmall`](Error::BufferTooSmall)
-    /// with the size that it takes; and those of [`get`](Store::get).
-    pub fn query_value(
-        &self,
-        key: &KeyPath,
-        name: &str,
-        buffer: Option<&mut [u8]>,
-    ) -> Result<(ValueType, usize)> {
-        let value = self.get(key, name)?.ok_or_else(|| Error::ValueNotFound {
-            key: key.as_str().to_owned(),
-            name: name.to_owned(),
-        })?;
-        let data = value.data();
-        if let Some(buffer) = buffer {
-            let given = buffer.len();
-            let target = buffer.get_mut(..data.len()).ok_or(Error::BufferTooSmall {
-                needed: data.len(),
-                given,
-            })?;
-            target.copy_from_slice(data);
-        }
-        Ok((value.value_type(), data.len()))
-    }
-
-    /// OpenKey: whether the key exists. There are no handles: a key is named by its path.
-    ///
-    /// # Errors
-    /// Those of [`get`](Store::get).
-    pub fn contains(&self, key: &KeyPath) -> Result<bool> {
-        self.engine
-            .read(|visible| visible.state.key(key.folded()).is_some())
-    }
-
-    /// Reads several values: one reply each, in order, all from one moment, wholly before or wholly after any commit
-    /// (specification, section 4). Does not wait for the disk.
-    ///
-    /// # Errors
-    /// Those of [`get`](Store::get). A value that does not exist is a reply, and no error.
-    pub fn read(&self, batch: &ReadBatch) -> Result<Vec<ReadReply>> {
-        self.engine.read(|visible| visible.state.read(batch))
-    }
-
-    /// What is known of a key: the numbers of keys and values right below, longest names, largest data, last write.
-    ///
-    /// # Errors
-    /// [`KeyNotFound`](Error::KeyNotFound), and those of [`get`](Store::get).
-    pub fn key_info(&self, key: &KeyPath) -> Result<KeyInfo> {
-        let info = self.engine.read(|visible| visible.state.info(key.folded()))?;
-        info.ok_or_else(|| not_found(key))
-    }
-
-    /// The key of this index right below a key, in the order of folded names; none behind the last (error 259 of the
-    /// registry). The order is the same as long as no key is created or deleted. [`list`](Store::list) gives all at
-    /// once, from one moment.
-    ///
-    /// # Errors
-    /// Those of [`key_info`](Store::key_info).
-    pub fn subkey(&self, key: &KeyPath, index: usize) -> Result<Option<KeyPath>> {
-        self.in_key(key, |state| {
-            let path = state.subkeys(key.folded()).nth(index)?;
-            Some(KeyPath::from_valid(&path))
-        })
-    }
-
-    /// The value of this index of a key, in the order of folded names; none behind the last, as by
-    /// [`subkey`](Store::subkey).
-    ///
-    /// # Errors
-    /// Those of [`key_info`](Store::key_info).
-    pub fn value(&self, key: &KeyPath, index: usize) -> Result<Option<Entry>> {
-        self.in_key(key, |state| state.values(key.folded()).nth(index))
-    }
-
-    /// The keys right below a key, in the order of folded names; all from one moment, in a list of its own.
-    ///
-    /// # Errors
-    /// Those of [`key_info`](Store::key_info).
-    pub fn subkeys(&self, key: &KeyPath) -> Result<impl ExactSizeIterator<Item = KeyPath> + use<>> {
-        self.in_key(key, |state| {
-            let paths: Vec<_> = state.subkeys(key.folded()).collect();
-            paths.into_iter().map(|path| KeyPath::from_valid(&path))
-        })
-    }
-
-    /// The values of a key, in the order of folded names, as by [`subkeys`](Store::subkeys). Copies no data.
-    ///
-    /// # Errors
-    /// Those of [`key_info`](Store::key_info).
-    pub fn values(&self, key: &KeyPath) -> Result<impl ExactSizeIterator<Item = Entry> + use<>> {
-        self.in_key(key, |state| {
-            state.values(key.folded()).collect::<Vec<_>>().into_iter()
-        })
-    }
-
-    fn in_key<R>(&self, key: &KeyPath, look: impl FnOnce(&State) -> R) -> Result<R> {
-        let found = self.engine.read(|visible| {
-            let exists = visible.state.key(key.folded()).is_some();
-            exists.then(|| look(&visible.state))
-        })?;
-        found.ok_or_else(|| not_found(key))
-    }
-
-    /// What is right below the key: its values, then its keys, each by folded name. All from one moment.
-    ///
-    /// # Errors
-    /// [`KeyNotFound`](Error::KeyNotFound), and those of [`get`](Store::get).
-    pub fn list(&self, key: &KeyPath) -> Result<Vec<Entry>> {
-        self.walk(key, false)
-    }
-
-    /// All that is below the key, depth first: a key's values, then its keys, each followed by what is below it. All
-    /// from one moment.
-    ///
-    /// # Errors
-    /// Those of [`list`](Store::list).
-    pub fn list_recursive(&self, key: &KeyPath) -> Result<Vec<Entry>> {
-        self.walk(key, true)
-    }
-
-    fn walk(&self, key: &KeyPath, recursive: bool) -> Result<Vec<Entry>> {
-        let entries = self
-            .engine
-            .read(|visible| visible.state.walk(key.folded(), recursive))?;
-        entries.ok_or_else(|| not_found(key))
-    }
-
-    /// Opens the port of this name, or creates it at the present: it will show the batches that are committed after
-    /// this. The port is this handle's alone as long as it lives. A new port is durable when this returns.
-    ///
-    /// # Errors
-    /// * [`PortExists`](Error::PortExists): with another key.
-    /// * [`PortInUse`](Error::PortInUse): it is open.
-    /// * [`Name`](Error::Name): not a name for a port.
-    /// * [`EpochMismatch`](Error::EpochMismatch), [`Damaged`](Error::Damaged), [`Io`](Error::Io).
-    pub fn port(&self, name: &str, key: &KeyPath) -> Result<Port> {
-        Port::create_or_open(&self.engine, name, key)
-    }
-
-    /// Opens the port of this name, or creates it, together with what is at and below its key now: the port goes on with
-    /// the first change that is not in the contents. See [`Port::resync`].
-    ///
-    /// # Errors
-    /// Those of [`port`](Store::port).
-    pub fn port_with_contents(&self, name: &str, key: &KeyPath) -> Result<(Port, Contents)> {
-        let port = self.port(name, key)?;
-        let contents = port.resync()?;
-        Ok((port, contents))
-    }
-
-    /// Opens the port of this name.
-    ///
-    /// # Errors
-    /// [`PortNotFound`](Error::PortNotFound), and those of [`port`](Store::port).
-    pub fn open_port(&self, name: &str) -> Result<Port> {
-        Port::open(&self.engine, name)
-    }
-
-    /// Removes the port of this name with its cursor, durably; also one that is damaged or of another history.
-    ///
-    /// # Errors
-    /// [`PortNotFound`](Error::PortNotFound), [`PortInUse`](Error::PortInUse), [`Name`](Error::Name), [`Io`](Error::Io).
-    pub fn remove_port(&self, name: &str) -> Result<()> {
-        Port::remove(&self.engine, name)
-    }
-
-    /// All ports, by name.
-    ///
-    /// # Errors
-    /// A port's file that is damaged, and those of [`get`](Store::get).
-    pub fn ports(&self) -> Result<Vec<PortInfo>> {
-        Port::list(&self.engine)
-    }
-
-    /// The records of these sequence numbers, as far as the journal has them: batches and plain writes.
-    ///
-    /// # Errors
-    /// [`Damaged`](Error::Damaged), and those of [`get`](Store::get).
-    pub fn log(&self, sequences: RangeInclusive<u64>) -> Result<JournalView> {
-        let visible = self.engine.read(|visible| visible.position)?;
-        let journal = &self.engine.journal;
-        let last = visible.sequence.min(*sequences.end());
-        let first = (*sequences.start()).max(journal.first_sequence());
-        let mut position = journal.position_after((first - 1).min(visible.sequence))?;
-        JournalView::read(journal, &mut position, last, Filter::Everything, u64::MAX)
-    }
-
-    /// Figures of the store.
-    ///
-    /// # Errors
-    /// Those of [`get`](Store::get), and the system's.
-    pub fn stat(&self) -> Result<Stat> {
-        let engine = &self.engine;
-        let (segments, journal_bytes) = engine.journal.size()?;
-        let ports = names(engine)?.len() as u64;
-        engine.read(|visible| Stat {
-            epoch: engine.epoch(),
-            first_sequence: engine.journal.first_sequence(),
-            durable_sequence: visible.position.sequence,
-            tree_sequence: engine.tree_sequence(),
-            opened_from: engine.opened.from,
-            replayed: engine.opened.replayed,
-            segments,
-            journal_bytes,
-            keys: visible.state.key_count(),
-            values: visible.state.value_count(),
-            ports,
-        })
-    }
-
     /// What was cut from the end of the journal when the store was opened: commits that were never acknowledged.
     #[must_use]
     pub fn torn_tail(&self) -> Option<&TornTail> {
         self.engine.opened.torn_tail.as_ref()
     }
-
-    /// Closes the store for all its handles and ports: waits for a commit that is under way, marks the journal as
-    /// whole, lets the tree follow (for 30 seconds at most), and lets another process open the store. Gets that wait end
-    /// with [`Closed`](Error::Closed). Dropping the last handle does the same, but can't tell of an error. A port stays
-    /// taken until its handles are dropped.
-    ///
-    /// # Errors
-    /// The mark could not be made durable; nothing is lost, and the next opening recovers.
-    pub fn close(&self) -> Result<()> {
-        self.engine.close()
-    }
 }
 
-fn not_found(key: &KeyPath) -> Error {
-    Error::KeyNotFound {
-        key: key.as_str().to_owned(),
+/// A store can do all that a reader can.
+impl Deref for Store {
+    type Target = Reader;
+
+    fn deref(&self) -> &Reader {
+        &self.reader
     }
 }
 
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Store({})", self.engine.path().display())
+        write!(f, "Store({})", self.path().display())
     }
 }

@@ -8,18 +8,19 @@ mod commit;
 mod open;
 mod queue;
 mod refresh;
+mod source;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod tree_tests;
 
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
 
 use event_listener::Event;
 
 pub use commit::Commit;
+pub(crate) use source::Source;
 
 use crate::env::{Env, File};
 use crate::epoch::Epoch;
@@ -29,7 +30,7 @@ use crate::journal::{Head, HeadState, Journal, Position, TornTail, Writer};
 use crate::layout::Layout;
 use crate::model::{Limits, State};
 use crate::options::Options;
-use crate::sync::{Mutex, MutexGuard, lock};
+use crate::sync::{Mutex, lock};
 use crate::tree::{Folders, Meta};
 use checkpoint::{Checkpointer, OpenTree, Shared};
 use commit::Request;
@@ -84,8 +85,6 @@ pub(crate) struct Engine {
     changed: Arc<Event>,
     /// Keeps the tree behind the journal; none if it is turned off.
     checkpointer: Option<Checkpointer>,
-    /// Held while a port is looked for and made.
-    port_creation: Mutex<()>,
     /// Held as long as the store is open.
     lock: Mutex<Option<Arc<dyn File>>>,
 }
@@ -136,52 +135,12 @@ impl Engine {
             is_closed: AtomicBool::new(false),
             changed,
             checkpointer,
-            port_creation: Mutex::new(()),
             lock: Mutex::new(Some(lock)),
         }
     }
 
-    pub(crate) fn env(&self) -> &dyn Env {
-        &*self.env
-    }
-
-    pub(crate) fn layout(&self) -> &Layout {
-        &self.layout
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        self.layout.root()
-    }
-
-    pub(crate) fn epoch(&self) -> Epoch {
+    fn epoch(&self) -> Epoch {
         self.identity.epoch()
-    }
-
-    /// Whether this epoch is part of the store's history.
-    pub(crate) fn has_epoch(&self, epoch: Epoch) -> bool {
-        self.identity.has(epoch)
-    }
-
-    /// The epoch that this sequence number was committed under.
-    pub(crate) fn epoch_of(&self, sequence: u64) -> Epoch {
-        self.identity.epoch_of(sequence)
-    }
-
-    /// The state that the tree holds is that after this record; 0 if there is no tree.
-    pub(crate) fn tree_sequence(&self) -> u64 {
-        self.checkpointer.as_ref().map_or(0, Checkpointer::tree_sequence)
-    }
-
-    pub(crate) fn changed(&self) -> &Event {
-        &self.changed
-    }
-
-    pub(crate) fn lock_port_creation(&self) -> MutexGuard<'_, ()> {
-        lock(&self.port_creation)
-    }
-
-    pub(crate) fn random<const N: usize>(&self) -> Result<[u8; N]> {
-        open::random(&*self.env, &self.layout)
     }
 
     /// Looks at the visible state. Waits for memory work at most, never for the disk.
@@ -196,7 +155,7 @@ impl Engine {
         }
     }
 
-    pub(crate) fn check_open(&self) -> Result<()> {
+    fn check_open(&self) -> Result<()> {
         if self.is_closed.load(Ordering::Acquire) {
             return Err(Error::Closed);
         }
@@ -219,7 +178,7 @@ impl Engine {
 
     /// Ends the store: waits for a commit that is under way, marks the journal as whole, wakes all who wait, lets the
     /// tree follow, and gives the lock back. Does nothing the second time.
-    pub(crate) fn close(&self) -> Result<()> {
+    fn close(&self) -> Result<()> {
         // A second caller waits until the first is through.
         let mut store_lock = lock(&self.lock);
         let writer = lock(&self.writer);

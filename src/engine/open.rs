@@ -14,7 +14,7 @@ use crate::journal::{
     Head, HeadFields, HeadState, Journal, Recovered, Recovery, Voucher, Writer, create_first_segment,
     read_head,
 };
-use crate::layout::{Layout, remove_if_there, remove_unfinished, sync_parent};
+use crate::layout::{Layout, random, remove_if_there, remove_unfinished, sync_parent};
 use crate::model::State;
 use crate::options::{Options, Progress};
 use crate::port_file::PortFile;
@@ -69,9 +69,7 @@ impl Engine {
     fn recover(options: &Options, layout: Layout, lock: Arc<dyn File>) -> Result<Arc<Engine>> {
         let env = &options.env;
         let identity = Identity::read(&**env, &layout.store())?;
-        for folder in [layout.root(), &layout.journal(), &layout.ports()] {
-            remove_unfinished(&**env, folder)?;
-        }
+        remove_unfinished(&**env, &layout)?;
         let head = read_head(&**env, &layout.head())?;
         let mut recovery = Recovery {
             env: &**env,
@@ -320,11 +318,4 @@ fn new_head(
         oldest_sequence: journal.first_sequence(),
     };
     Head::create(env, &layout.head(), fields)
-}
-
-pub(super) fn random<const N: usize>(env: &dyn Env, layout: &Layout) -> Result<[u8; N]> {
-    let mut bytes = [0; N];
-    env.fill_random(&mut bytes)
-        .context("get random bytes for", layout.root())?;
-    Ok(bytes)
 }

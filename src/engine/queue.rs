@@ -220,15 +220,17 @@ mod tests {
                     let (queue, led, barrier) = (&queue, &led, &barrier);
                     scope.spawn(move || {
                         barrier.wait();
-                        let lead = |items: Vec<u32>| {
-                            // The first group waits until the others are queued, so that a follower is in the second.
-                            if led.fetch_add(1, Ordering::SeqCst) < 2 {
-                                std::thread::sleep(std::time::Duration::from_millis(50));
-                                panic!("a leader's panic, on purpose");
+                        let lead = |_: Vec<u32>| -> Vec<bool> {
+                            // The first waits until the others are queued, so that the second group has all of them.
+                            if led.fetch_add(1, Ordering::SeqCst) == 0 {
+                                while lock(&queue.state).waiting.len() < 3 {
+                                    std::thread::yield_now();
+                                }
                             }
-                            items.iter().map(|_| true).collect()
+                            panic!("a leader's panic, on purpose");
                         };
-                        let submit = || queue.submit(item, |_, _| true, lead, || false);
+                        let fits = |_: &[u32], _: &u32| led.load(Ordering::SeqCst) > 0;
+                        let submit = || queue.submit(item, fits, lead, || false);
                         catch_unwind(AssertUnwindSafe(submit))
                     })
                 })
@@ -236,8 +238,8 @@ mod tests {
             let results = callers.into_iter().map(|caller| caller.join().unwrap());
             results.filter(|result| matches!(result, Ok(false))).count()
         });
-        assert!(led.load(Ordering::SeqCst) >= 2);
-        assert!(abandoned >= 1, "a follower of the second group was told");
+        assert_eq!(led.load(Ordering::SeqCst), 2);
+        assert_eq!(abandoned, 2, "the followers of the second group were told");
         assert!(queue.submit(9, |_, _| true, |_| vec![true], || false));
     }
 }

@@ -243,11 +243,11 @@ mod tests {
 
         let mut page = vec![0; PAGE_BYTES];
         page[..END].copy_from_slice(&FIELDS.encode());
-        put(&mut page, 8, 2u32.to_le_bytes());
+        put(&mut page, 8, 3u32.to_le_bytes());
         let checksum = crc32fast::hash(&page[..12]);
         put(&mut page, 12, checksum.to_le_bytes());
         std::fs::write(&path, page).unwrap();
         let error = read_head(&OsEnv, &path).unwrap_err();
-        assert!(matches!(error, crate::Error::UnsupportedVersion { found: 2, .. }));
+        assert!(matches!(error, crate::Error::UnsupportedVersion { found: 3, .. }));
     }
 }

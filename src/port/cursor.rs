@@ -1,6 +1,6 @@
 //! Where a port stands: its file, and the acknowledgements that the journal holds and the file does not have yet.
 
-use crate::engine::Engine;
+use crate::engine::Source;
 use crate::error::{Error, IoContext, Result};
 use crate::journal::Position;
 use crate::layout::Layout;
@@ -8,16 +8,16 @@ use crate::model::RecordView;
 use crate::port_file::{Cursor, PortFile};
 
 /// Opens the file of a port, whose epoch must be one of the store's.
-pub(super) fn open_file(engine: &Engine, name: &str) -> Result<PortFile> {
-    let path = engine.layout().port(name);
-    let file = match PortFile::open(engine.env(), &path) {
+pub(super) fn open_file(source: &dyn Source, name: &str) -> Result<PortFile> {
+    let path = source.layout().port(name);
+    let file = match PortFile::open(source.env(), &path) {
         Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
             let name = name.to_owned();
             return Err(Error::PortNotFound { name });
         }
         opened => opened?,
     };
-    if !engine.has_epoch(file.cursor.epoch) {
+    if !source.has_epoch(file.cursor.epoch) {
         return Err(Error::EpochMismatch {
             name: name.to_owned(),
             found: file.cursor.epoch,
@@ -26,9 +26,9 @@ pub(super) fn open_file(engine: &Engine, name: &str) -> Result<PortFile> {
     Ok(file)
 }
 
-pub(super) fn cursor_at(engine: &Engine, position: Position, as_of: u64) -> Cursor {
+pub(super) fn cursor_at(source: &dyn Source, position: Position, as_of: u64) -> Cursor {
     Cursor {
-        epoch: engine.epoch_of(position.sequence),
+        epoch: source.epoch_of(position.sequence),
         sequence: position.sequence,
         frame_checksum: position.checksum,
         as_of,
@@ -37,14 +37,14 @@ pub(super) fn cursor_at(engine: &Engine, position: Position, as_of: u64) -> Curs
 
 /// Brings the cursor up to the last acknowledgement of this port that was committed with a batch. The file has those up to
 /// its `as_of`; the journal remembers the others, and they are newer.
-pub(super) fn fold_acknowledgements(engine: &Engine, file: &mut PortFile) -> Result<()> {
-    let visible = engine.read(|visible| visible.position)?.sequence;
+pub(super) fn fold_acknowledgements(source: &dyn Source, file: &mut PortFile) -> Result<()> {
+    let visible = source.position()?.sequence;
     if file.cursor.as_of >= visible {
         return Ok(());
     }
     let mut found = None;
-    let mut position = engine.journal.position_after(file.cursor.as_of)?;
-    engine.journal.scan(&mut position, visible, &mut |visited| {
+    let mut position = source.journal().position_after(file.cursor.as_of)?;
+    source.journal().scan(&mut position, visible, &mut |visited| {
         let record = RecordView::verified(visited.frame.payload);
         if let Some(acknowledged) = record.acknowledgement()
             && acknowledged.port_id == file.head.id
@@ -54,15 +54,15 @@ pub(super) fn fold_acknowledgements(engine: &Engine, file: &mut PortFile) -> Res
         Ok(true)
     })?;
     if let Some((sequence, as_of)) = found {
-        file.cursor = cursor_at(engine, engine.journal.position_after(sequence)?, as_of);
+        file.cursor = cursor_at(source, source.journal().position_after(sequence)?, as_of);
     }
     Ok(())
 }
 
 /// The names of all ports, in order.
-pub(crate) fn names(engine: &Engine) -> Result<Vec<String>> {
-    let ports = engine.layout().ports();
-    let files = engine.env().list_dir(&ports).context("list", &ports)?;
+pub(crate) fn names(source: &dyn Source) -> Result<Vec<String>> {
+    let ports = source.layout().ports();
+    let files = source.env().list_dir(&ports).context("list", &ports)?;
     let names = files.iter().filter_map(|name| Layout::parse_port(name));
     let mut names: Vec<_> = names.map(str::to_owned).collect();
     names.sort_unstable();

@@ -8,14 +8,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use event_listener::Listener;
-
 pub(crate) use cursor::names;
 pub use notification::{Contents, Notification};
 
-use crate::engine::Engine;
+use crate::engine::Source;
 use crate::error::{Error, Result};
-use crate::layout::{check_port_name, remove_if_there, sync_parent};
+use crate::layout::{check_port_name, lock_creation, random, remove_if_there, sync_parent};
 use crate::model::{Entry, KeyPath, View};
 use crate::port_file::{PortFile, PortHead};
 use crate::sync::lock;
@@ -48,24 +46,24 @@ pub struct PortInfo {
 }
 
 impl Port {
-    pub(crate) fn create_or_open(engine: &Arc<Engine>, name: &str, key: &KeyPath) -> Result<Port> {
+    pub(crate) fn create_or_open(source: &Arc<dyn Source>, name: &str, key: &KeyPath) -> Result<Port> {
         check_port_name(name)?;
-        engine.check_open()?;
-        let path = engine.layout().port(name);
-        // Two threads may both find it missing; the second must not replace the file of the first.
-        let creation = engine.lock_port_creation();
-        match open_file(engine, name) {
+        source.check_open()?;
+        let path = source.layout().port(name);
+        // Two processes may both find it missing; the second must not replace the file of the first.
+        let creation = lock_creation(source.env(), source.layout())?;
+        match open_file(&**source, name) {
             Err(Error::PortNotFound { .. }) => {
-                let present = engine.read(|visible| visible.position)?;
+                let present = source.position()?;
                 let head = PortHead {
-                    id: engine.random()?,
-                    epoch: engine.epoch(),
-                    created: engine.env().now(),
+                    id: random(source.env(), source.layout())?,
+                    epoch: source.epoch(),
+                    created: source.env().now(),
                     name: name.to_owned(),
                     key: key.clone(),
                 };
-                let cursor = cursor_at(engine, present, present.sequence);
-                PortFile::create(engine.env(), &path, &head, cursor)?;
+                let cursor = cursor_at(&**source, present, present.sequence);
+                PortFile::create(source.env(), &path, &head, cursor)?;
                 tracing::debug!(name, key = %key, "created a port");
             }
             Err(error) => return Err(error),
@@ -79,45 +77,50 @@ impl Port {
             Ok(_) => {}
         }
         drop(creation);
-        Port::open(engine, name)
+        Port::open(source, name)
     }
 
-    pub(crate) fn open(engine: &Arc<Engine>, name: &str) -> Result<Port> {
+    pub(crate) fn open(source: &Arc<dyn Source>, name: &str) -> Result<Port> {
         check_port_name(name)?;
-        engine.check_open()?;
-        let mut file = open_file(engine, name)?.lock()?.ok_or_else(|| {
+        source.check_open()?;
+        let mut file = open_file(&**source, name)?.lock()?.ok_or_else(|| {
             let name = name.to_owned();
             Error::PortInUse { name }
         })?;
-        cursor::fold_acknowledgements(engine, &mut file)?;
+        cursor::fold_acknowledgements(&**source, &mut file)?;
         Ok(Port {
-            shared: Arc::new(Shared::new(engine, name, file)?),
+            shared: Arc::new(Shared::new(source, name, file)?),
         })
     }
 
-    pub(crate) fn remove(engine: &Arc<Engine>, name: &str) -> Result<()> {
-        let owned = match Port::open(engine, name) {
+    pub(crate) fn remove(source: &Arc<dyn Source>, name: &str) -> Result<()> {
+        let owned = match Port::open(source, name) {
             Ok(port) => Some(port),
             // Nobody can follow it any more; removing it is what is left.
             Err(Error::Damaged { .. } | Error::EpochMismatch { .. }) => None,
             Err(error) => return Err(error),
         };
-        let path = engine.layout().port(name);
-        remove_if_there(engine.env(), &path)?;
+        let path = source.layout().port(name);
+        remove_if_there(source.env(), &path)?;
         drop(owned);
-        sync_parent(engine.env(), &path)
+        sync_parent(source.env(), &path)
     }
 
-    pub(crate) fn list(engine: &Arc<Engine>) -> Result<Vec<PortInfo>> {
-        let visible = engine.read(|visible| visible.position)?;
+    pub(crate) fn list(source: &Arc<dyn Source>) -> Result<Vec<PortInfo>> {
+        let visible = source.position()?;
         let mut ports = Vec::new();
-        for name in names(engine)? {
-            let mut file = open_file(engine, &name)?;
-            cursor::fold_acknowledgements(engine, &mut file)?;
-            let mut position = engine.journal.position_after(file.cursor.sequence)?;
+        for name in names(&**source)? {
+            let mut file = open_file(&**source, &name)?;
+            cursor::fold_acknowledgements(&**source, &mut file)?;
+            let mut position = source.journal().position_after(file.cursor.sequence)?;
             let filter = Filter::Port(file.head.key.folded().into());
-            let pending =
-                JournalView::read(&engine.journal, &mut position, visible.sequence, filter, u64::MAX)?;
+            let pending = JournalView::read(
+                source.journal(),
+                &mut position,
+                visible.sequence,
+                filter,
+                u64::MAX,
+            )?;
             ports.push(PortInfo {
                 name,
                 key: file.head.key,
@@ -157,11 +160,11 @@ impl Port {
     pub fn get(&self) -> Result<Notification> {
         loop {
             // Armed before looking: a commit between the two wakes it.
-            let listener = self.shared.engine.changed().listen();
+            let waiter = self.shared.source.listen();
             if let Some(notification) = self.try_get()? {
                 return Ok(notification);
             }
-            listener.wait();
+            waiter.wait(None);
         }
     }
 
@@ -174,11 +177,11 @@ impl Port {
             return self.get().map(Some);
         };
         loop {
-            let listener = self.shared.engine.changed().listen();
+            let waiter = self.shared.source.listen();
             if let Some(notification) = self.try_get()? {
                 return Ok(Some(notification));
             }
-            if listener.wait_deadline(deadline).is_none() {
+            if !waiter.wait(Some(deadline)) {
                 return self.try_get();
             }
         }
@@ -192,17 +195,17 @@ impl Port {
         let shared = &*self.shared;
         shared.check_open()?;
         let mut progress = lock(&shared.progress);
-        let visible = shared.engine.read(|visible| visible.position)?;
+        let visible = shared.source.position()?;
         if progress.position.sequence >= visible.sequence {
             return Ok(None);
         }
         let mut position = progress.position;
         let view = JournalView::read(
-            &shared.engine.journal,
+            shared.source.journal(),
             &mut position,
             visible.sequence,
             shared.filter.clone(),
-            shared.engine.notification_limit_bytes,
+            shared.source.notification_limit_bytes(),
         )?;
         progress.position = position;
         if view.is_empty() {
@@ -220,7 +223,7 @@ impl Port {
     /// Those of [`get`](Port::get).
     pub async fn get_async(&self) -> Result<Notification> {
         loop {
-            let listener = self.shared.engine.changed().listen();
+            let listener = self.shared.source.changed().listen();
             if let Some(notification) = self.try_get()? {
                 return Ok(notification);
             }
@@ -238,7 +241,7 @@ impl Port {
         shared.check_open()?;
         let mut progress = lock(&shared.progress);
         let acknowledged = progress.file.cursor.sequence;
-        let position = shared.engine.journal.position_after(acknowledged)?;
+        let position = shared.source.journal().position_after(acknowledged)?;
         progress.begin_anew(position);
         Ok(())
     }
@@ -258,7 +261,7 @@ impl Port {
         shared.check_open()?;
         let mut progress = lock(&shared.progress);
         let folded = shared.key.folded();
-        let (position, entries) = shared.engine.read(|visible| {
+        let (position, entries) = shared.source.read(|visible| {
             let entries = visible.state.key(folded).map(|stored| {
                 let mut entries = vec![Entry::Key { path: stored.into() }];
                 entries.extend(visible.state.walk(folded, true).unwrap_or_default());

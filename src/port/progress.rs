@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use super::cursor::cursor_at;
-use crate::engine::{Commit, Engine};
+use crate::engine::{Commit, Source};
 use crate::error::{AcknowledgementRefusal, Error, Result};
 use crate::journal::Position;
 use crate::model::{Acknowledgement, Batch, KeyPath};
@@ -19,12 +19,12 @@ const FOLD_INTERVAL: u32 = 1024;
 
 /// What all handles of a port share.
 pub(super) struct Shared {
-    pub(super) engine: Arc<Engine>,
+    pub(super) source: Arc<dyn Source>,
     pub(super) name: String,
     pub(super) key: KeyPath,
     pub(super) filter: Filter,
     is_closed: AtomicBool,
-    /// Taken before any lock of the engine.
+    /// Taken before any lock of the source.
     pub(super) progress: Mutex<Progress>,
 }
 
@@ -76,15 +76,15 @@ impl Receipt {
 }
 
 impl Shared {
-    pub(super) fn new(engine: &Arc<Engine>, name: &str, file: PortFile) -> Result<Shared> {
+    pub(super) fn new(source: &Arc<dyn Source>, name: &str, file: PortFile) -> Result<Shared> {
         Ok(Shared {
-            engine: Arc::clone(engine),
+            source: Arc::clone(source),
             name: name.to_owned(),
             key: file.head.key.clone(),
             filter: Filter::Port(file.head.key.folded().into()),
             is_closed: AtomicBool::new(false),
             progress: Mutex::new(Progress {
-                position: engine.journal.position_after(file.cursor.sequence)?,
+                position: source.journal().position_after(file.cursor.sequence)?,
                 file,
                 unsaved: 0,
                 generation: 0,
@@ -99,12 +99,12 @@ impl Shared {
             let name = self.name.clone();
             return Err(Error::PortClosed { name });
         }
-        self.engine.check_open()
+        self.source.check_open()
     }
 
     pub(super) fn close(&self) {
         self.is_closed.store(true, Ordering::Release);
-        self.engine.changed().notify(usize::MAX);
+        self.source.wake();
     }
 
     /// Notes that everything up to `end` is given out, to be acknowledged.
@@ -152,9 +152,9 @@ impl Shared {
             port_id: progress.file.head.id,
             sequence: end.sequence,
         });
-        let commit = self.engine.commit(batch)?;
+        let commit = self.source.commit(batch)?;
         let as_of = commit.sequence().unwrap_or(progress.file.cursor.as_of);
-        progress.file.cursor = cursor_at(&self.engine, end, as_of);
+        progress.file.cursor = cursor_at(&*self.source, end, as_of);
         progress.unsaved += 1;
         progress.outstanding.pop_front();
         let settled = match progress.unsaved < FOLD_INTERVAL {
@@ -193,9 +193,9 @@ impl Shared {
             return Ok(());
         };
         // Acknowledgements of this port are committed under its lock: those so far are visible.
-        let as_of = self.engine.read(|visible| visible.position.sequence)?;
+        let as_of = self.source.position()?.sequence;
         let before = progress.file.cursor;
-        progress.file.cursor = cursor_at(&self.engine, end, as_of);
+        progress.file.cursor = cursor_at(&*self.source, end, as_of);
         if let Err(error) = progress.save() {
             progress.file.cursor = before;
             return Err(error);

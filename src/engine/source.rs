@@ -1,0 +1,145 @@
+//! What the face needs of an open store, whether this process writes it or follows another one that does.
+
+use std::fmt::Debug;
+use std::time::Instant;
+
+use event_listener::{Event, EventListener, Listener};
+
+use super::{Commit, Engine, Opened, Visible};
+use crate::env::Env;
+use crate::epoch::Epoch;
+use crate::error::Result;
+use crate::journal::{Journal, Position};
+use crate::layout::Layout;
+use crate::model::Batch;
+
+/// An open store, to read and to follow.
+pub(crate) trait Source: Debug + Send + Sync {
+    fn env(&self) -> &dyn Env;
+    fn layout(&self) -> &Layout;
+    fn journal(&self) -> &Journal;
+    fn opened(&self) -> &Opened;
+    /// The epoch that commits are made under.
+    fn epoch(&self) -> Epoch;
+    /// Whether this epoch is part of the store's history.
+    fn has_epoch(&self, epoch: Epoch) -> bool;
+    /// The epoch that this sequence number was committed under.
+    fn epoch_of(&self, sequence: u64) -> Epoch;
+    fn notification_limit_bytes(&self) -> u64;
+    /// The state that the tree holds is that after this record; 0 if there is no tree.
+    fn tree_sequence(&self) -> u64;
+    fn check_open(&self) -> Result<()>;
+    /// How far the journal may be shown. Never waits for the disk's writing.
+    fn position(&self) -> Result<Position>;
+    /// Looks at the visible state, which is that at its position.
+    fn look(&self, look: &mut dyn FnMut(&Visible)) -> Result<()>;
+    /// Arms a waiter: a commit after this wakes it.
+    fn listen(&self) -> Waiter;
+    /// Told of every commit, and of the end.
+    fn changed(&self) -> &Event;
+    /// Wakes all of this process that wait, to look again.
+    fn wake(&self);
+    fn commit(&self, batch: Batch) -> Result<Commit>;
+    fn close(&self) -> Result<()>;
+}
+
+impl dyn Source + '_ {
+    /// Looks at the visible state, and gives what was found there.
+    pub(crate) fn read<R>(&self, look: impl FnOnce(&Visible) -> R) -> Result<R> {
+        let (mut look, mut found) = (Some(look), None);
+        self.look(&mut |visible| found = look.take().map(|look| look(visible)))?;
+        Ok(found.expect("a source that can be read is looked at once"))
+    }
+}
+
+/// Waits for something to change. Armed when it is made.
+pub(crate) struct Waiter {
+    listener: EventListener,
+}
+
+impl Waiter {
+    /// Waits until something has changed, or until the deadline. False at the deadline.
+    pub(crate) fn wait(self, deadline: Option<Instant>) -> bool {
+        match deadline {
+            Some(deadline) => self.listener.wait_deadline(deadline).is_some(),
+            None => {
+                self.listener.wait();
+                true
+            }
+        }
+    }
+}
+
+impl Source for Engine {
+    fn env(&self) -> &dyn Env {
+        &*self.env
+    }
+
+    fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    fn opened(&self) -> &Opened {
+        &self.opened
+    }
+
+    fn epoch(&self) -> Epoch {
+        self.identity.epoch()
+    }
+
+    fn has_epoch(&self, epoch: Epoch) -> bool {
+        self.identity.has(epoch)
+    }
+
+    fn epoch_of(&self, sequence: u64) -> Epoch {
+        self.identity.epoch_of(sequence)
+    }
+
+    fn notification_limit_bytes(&self) -> u64 {
+        self.notification_limit_bytes
+    }
+
+    fn tree_sequence(&self) -> u64 {
+        self.checkpointer
+            .as_ref()
+            .map_or(0, super::checkpoint::Checkpointer::tree_sequence)
+    }
+
+    fn check_open(&self) -> Result<()> {
+        Engine::check_open(self)
+    }
+
+    fn position(&self) -> Result<Position> {
+        self.read(|visible| visible.position)
+    }
+
+    fn look(&self, look: &mut dyn FnMut(&Visible)) -> Result<()> {
+        self.read(look)
+    }
+
+    fn listen(&self) -> Waiter {
+        Waiter {
+            listener: self.changed.listen(),
+        }
+    }
+
+    fn changed(&self) -> &Event {
+        &self.changed
+    }
+
+    fn wake(&self) {
+        self.changed.notify(usize::MAX);
+    }
+
+    fn commit(&self, batch: Batch) -> Result<Commit> {
+        Engine::commit(self, batch)
+    }
+
+    fn close(&self) -> Result<()> {
+        Engine::close(self)
+    }
+}
