@@ -128,7 +128,13 @@ mod tests {
         let text = String::new;
         let file = PathBuf::new;
         let command = |source| Error::Batch(BatchError { index: 0, source });
-        let wire = |problem| Error::Wire(WireError { offset: 0, problem });
+        let wire = |problem| {
+            Error::Wire(WireError {
+                offset: 0,
+                index: None,
+                problem,
+            })
+        };
         let limit = LimitExceeded {
             limit: Limit::ValueBytes,
             maximum: 1,

@@ -159,6 +159,39 @@ fn a_failed_write_or_sync_poisons_the_store_until_it_is_opened_again() {
     }
 }
 
+/// After a commit that failed nobody knows whether its record is there. What is acknowledged then is not undone by it.
+#[test]
+fn an_acknowledgement_is_not_undone_by_the_record_of_a_commit_that_failed() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let port = store.port("p", &KeyPath::root()).unwrap();
+    set(&store, 1).unwrap();
+    let first = port.get().unwrap();
+    set(&store, 2).unwrap();
+    let second = port.get().unwrap();
+    fixture.probe.rule(fails(
+        ErrorKind::Other,
+        |op| matches!(op, Op::Sync(file) if is_of_segment(file)),
+    ));
+    let error = first.acknowledge_with(Batch::at(&KeyPath::root())).unwrap_err();
+    assert!(matches!(error, Error::Poisoned { .. }), "{error}");
+    assert_eq!(port.acknowledged(), 0);
+    fixture.probe.rule(|_| Fate::Done);
+    // With nothing more, the record that is there after all counts: both or neither.
+    let killed = fixture.copy();
+    assert_eq!(killed.open().open_port("p").unwrap().acknowledged(), 1);
+    first.acknowledge().unwrap();
+    second.acknowledge().unwrap();
+    drop((first, second, port, store));
+    let store = fixture.open();
+    assert_eq!(
+        store.stat().unwrap().durable_sequence,
+        3,
+        "the record is there, and says 1"
+    );
+    assert_eq!(store.open_port("p").unwrap().acknowledged(), 2);
+}
+
 /// Crash story 2, for a whole store: nothing of an unsynced commit is shown before recovery has synced it.
 #[test]
 fn recovery_syncs_the_journal_before_the_store_is_shown() {

@@ -184,9 +184,10 @@ proptest! {
                 PortStep::Rewind(port) => ports[port].rewind()?,
                 PortStep::Drop(port) => ports[port].drop()?,
                 PortStep::Reopen { crash } => {
-                    // A port keeps its store open.
+                    // A port keeps its store open, and saves its cursor when it is dropped: a crash comes before that.
+                    let copy = crash.then(|| home.copy());
                     ports.iter_mut().try_for_each(Followed::drop)?;
-                    home.reopen(crash);
+                    home.reopen_from(copy);
                     prop_assert_eq!(contents(home.store()), model.dump());
                 }
             }
@@ -219,6 +220,7 @@ struct Followed {
 }
 
 struct Given {
+    key: String,
     given: Out,
     expected: Vec<Committed>,
     upto: u64,
@@ -258,10 +260,70 @@ impl Given {
         prop_assert_eq!(committed(notification), &self.expected[..]);
         for (batch, expected) in notification.batches().zip(&self.expected) {
             let lines: Vec<_> = batch.commands().map(line).collect();
-            prop_assert_eq!(lines, naive::Store::commands(&expected.shown));
+            let expected = naive::Store::commands(&expected.shown);
+            prop_assert_eq!(&lines, &expected);
+            check_wire(&batch.to_wire().unwrap(), &self.key, &expected)?;
         }
         Ok(())
     }
+}
+
+/// Section 7, as a reader of the protocol's bytes goes through them: CREATE_KEY makes its path the current key, relative to
+/// the port's, and every other command is the next of those expected.
+fn check_wire(bytes: &[u8], port_key: &str, expected: &[naive::Line]) -> TestCaseResult {
+    let commands = clusdb::wire::decode_notification(bytes).unwrap();
+    prop_assert_eq!(clusdb::wire::encode_commands(&commands).unwrap(), bytes);
+    let mut expected = expected.iter();
+    let mut current = Some(String::new());
+    let mut next = expected.next();
+    for command in commands {
+        let number = command.kind as u32;
+        let path_of = |relative: &str| match (port_key, relative) {
+            ("", relative) => relative.to_owned(),
+            (port_key, "") => port_key.to_owned(),
+            (port_key, relative) => format!("{port_key}\\{relative}"),
+        };
+        let at = match number {
+            2 | 3 => path_of(&command.name),
+            _ => path_of(current.as_ref().expect("a current key")),
+        };
+        let Some(line) = next else {
+            return Err(TestCaseError::fail("more commands than lines"));
+        };
+        let names = [
+            "",
+            "set_value",
+            "create_key",
+            "delete_key",
+            "delete_value",
+            "",
+            "value_deleted",
+        ];
+        let same_key = naive::same_name(&line.key, &at)
+            // The loss of an ancestor is that of the port's key.
+            || number == 3 && command.name.is_empty() && line.command == "delete_key";
+        let is_line = names[number as usize] == line.command && same_key;
+        current = match number {
+            2 => Some(command.name.clone()),
+            3 => None,
+            _ => current,
+        };
+        if number == 2 && !is_line {
+            // It only says which key comes next.
+            continue;
+        }
+        prop_assert!(is_line, "{command:?} for {line:?}");
+        if let Some(name) = &line.name {
+            prop_assert_eq!(&command.name, name);
+        }
+        let value = command
+            .value
+            .map(|value| (value.value_type().0, value.data().to_vec()));
+        prop_assert_eq!(&value, &line.value);
+        next = expected.next();
+    }
+    prop_assert!(next.is_none(), "fewer commands than lines");
+    Ok(())
 }
 
 impl Followed {
@@ -305,6 +367,7 @@ impl Followed {
             self.position = expected[notification.len() - 1].sequence;
         }
         let given = Given {
+            key: self.key.clone(),
             given: Out::Notification(notification),
             expected,
             upto: self.position,
@@ -378,6 +441,7 @@ impl Followed {
         }
         self.position = model.last_sequence();
         let given = Given {
+            key: self.key.clone(),
             given: Out::Contents(contents, model.contents(&self.key)),
             expected: Vec::new(),
             upto: self.position,

@@ -182,6 +182,58 @@ fn an_acknowledgement_with_a_batch_lets_the_later_ones_through_that_waited_for_i
     assert_eq!(after.open_port("worker").unwrap().acknowledged(), 2);
 }
 
+/// Also where the cursor is saved meanwhile: what was acknowledged behind it goes along.
+#[test]
+fn the_later_ones_are_let_through_when_the_cursor_is_saved_too() {
+    let (folder, store) = open();
+    let port = store.port("worker", &key("In")).unwrap();
+    for number in 0..1023 {
+        set(&store, "In", number);
+        port.get()
+            .unwrap()
+            .acknowledge_with(setting("Out", number))
+            .unwrap();
+    }
+    let mut got = Vec::new();
+    for number in 0..3 {
+        set(&store, "In", 5000 + number);
+        got.push(port.get().unwrap());
+    }
+    got[1].acknowledge().unwrap();
+    got[0].acknowledge_with(setting("Out", 5000)).unwrap();
+    let (_copy, after) = killed(&folder.path().join("store"));
+    let second = got[1].batches().next().unwrap().sequence();
+    assert_eq!(after.open_port("worker").unwrap().acknowledged(), second);
+    got[2].acknowledge_with(setting("Out", 5002)).unwrap();
+}
+
+/// Two threads with one notification: one of them commits.
+#[test]
+fn of_two_threads_that_acknowledge_one_notification_with_a_batch_one_commits() {
+    let (_folder, store) = open();
+    let port = store.port("worker", &key("In")).unwrap();
+    for round in 0..200 {
+        set(&store, "In", round);
+        let got = port.get().unwrap();
+        let barrier = std::sync::Barrier::new(2);
+        let acknowledge = |writer: u32| {
+            barrier.wait();
+            got.acknowledge_with(setting("Out", round * 2 + writer))
+        };
+        let answers = std::thread::scope(|scope| {
+            let other = scope.spawn(|| acknowledge(1));
+            [acknowledge(0), other.join().unwrap()]
+        });
+        let refused: Vec<_> = answers
+            .iter()
+            .filter_map(|answer| answer.as_ref().err())
+            .collect();
+        assert_eq!(refused.len(), 1, "round {round}: {answers:?}");
+        assert_eq!(refusal(refused[0]), AcknowledgementRefusal::Repeated);
+    }
+    assert_eq!(store.stat().unwrap().durable_sequence, 400);
+}
+
 /// Crash story 13: the change names the port's id, and a slot holds as of which record it is.
 #[test]
 fn a_port_made_anew_under_the_name_does_not_inherit_and_a_later_cursor_is_not_undone_by_replay() {

@@ -124,6 +124,7 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
         let index = match &error {
             Error::Batch(failed) => Some(failed.index),
+            Error::Wire(failed) => failed.index,
             _ => None,
         };
         Failure {

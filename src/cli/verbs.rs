@@ -16,6 +16,10 @@ pub fn set(session: &Session, arguments: &args::Set) -> Result {
     let value = value_of(arguments)?;
     let store = session.open_or_create()?;
     if arguments.plain {
+        // Two calls, and so two records: what the second would refuse is refused before the first.
+        let mut both = Batch::at(&key);
+        both.create_key("")?.set_value(&arguments.name, value.clone())?;
+        store.dry_run(&both)?;
         store.create_key(&key)?;
         return session.finish(&store, store.set_value(&key, &arguments.name, value)?);
     }
@@ -196,7 +200,9 @@ struct InfoJson {
     longest_key: u64,
     longest_name: u64,
     largest_data: u64,
-    last_write: String,
+    /// Not there for a root that was never written to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_write: Option<String>,
 }
 
 impl Line for InfoJson {
@@ -209,7 +215,7 @@ impl Line for InfoJson {
             self.values,
             self.longest_name,
             self.largest_data,
-            self.last_write
+            self.last_write.as_deref().unwrap_or("never")
         )
     }
 }
@@ -225,7 +231,7 @@ pub fn info(session: &Session, arguments: &args::Info) -> Result {
         longest_key: info.longest_key,
         longest_name: info.longest_name,
         largest_data: info.largest_data,
-        last_write: rfc3339(info.last_write),
+        last_write: (info.last_write != 0).then(|| rfc3339(info.last_write)),
     })
 }
 

@@ -2,17 +2,20 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use clusdb::wire::WireError;
 use clusdb::{BatchView, Error, JournalView, Notification, Port};
 use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 
 use crate::args::{self, Format};
 use crate::failure::{Failure, Result};
 use crate::json::{ChangeJson, WireJson};
 use crate::output::{Output, rfc3339};
 use crate::session::Session;
+
+/// Whether the following was interrupted is looked at this often.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 pub fn watch(session: &Session, arguments: &args::Watch) -> Result {
     if arguments.wire && session.format == Format::Text && !arguments.once {
@@ -21,16 +24,9 @@ pub fn watch(session: &Session, arguments: &args::Watch) -> Result {
     }
     let store = session.open_existing()?;
     let port = store.open_port(&arguments.name)?;
-    let was_interrupted = close_on_interrupt(&port);
+    let is_interrupted = told_of_interrupts();
     let mut output = session.output();
-    loop {
-        let notification = match next(&port, arguments) {
-            Err(Error::PortClosed { .. }) if was_interrupted.load(Ordering::Relaxed) => None,
-            other => other?,
-        };
-        let Some(notification) = notification else {
-            break;
-        };
+    while let Some(notification) = next(&port, arguments, &is_interrupted)? {
         match (arguments.wire, session.format) {
             (true, Format::Text) => output.raw(&to_wire(notification.to_wire())?)?,
             (true, _) => write_wire(&mut output, &notification)?,
@@ -48,26 +44,35 @@ pub fn watch(session: &Session, arguments: &args::Watch) -> Result {
     output.end()
 }
 
-fn next(port: &Port, arguments: &args::Watch) -> clusdb::Result<Option<Notification>> {
-    match arguments.timeout {
-        Some(timeout) => port.get_timeout(timeout),
-        None => port.get().map(Some),
+/// The next notification; none at the end of the time, or when the following was interrupted.
+fn next(
+    port: &Port,
+    arguments: &args::Watch,
+    is_interrupted: &AtomicBool,
+) -> clusdb::Result<Option<Notification>> {
+    let deadline = arguments
+        .timeout
+        .and_then(|timeout| Instant::now().checked_add(timeout));
+    loop {
+        let left = deadline.map_or(LOOK_INTERVAL, |deadline| {
+            deadline.saturating_duration_since(Instant::now())
+        });
+        let got = port.get_timeout(left.min(LOOK_INTERVAL))?;
+        let is_over = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        if got.is_some() || is_over || is_interrupted.load(Ordering::Relaxed) {
+            return Ok(got);
+        }
     }
 }
 
-/// Ends the following at SIGINT or SIGTERM as if nothing more came, so that the store is closed well.
-fn close_on_interrupt(port: &Port) -> Arc<AtomicBool> {
-    let was_interrupted = Arc::new(AtomicBool::new(false));
-    if let Ok(mut signals) = Signals::new([SIGINT, SIGTERM]) {
-        let (port, told) = (port.clone(), Arc::clone(&was_interrupted));
-        std::thread::spawn(move || {
-            if signals.forever().next().is_some() {
-                told.store(true, Ordering::Relaxed);
-                port.close();
-            }
-        });
+/// Set at SIGINT and SIGTERM, which end the following between two notifications.
+fn told_of_interrupts() -> Arc<AtomicBool> {
+    let is_interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        // Where it cannot be told, the signal ends the process.
+        let _ = signal_hook::flag::register(signal, Arc::clone(&is_interrupted));
     }
-    was_interrupted
+    is_interrupted
 }
 
 pub fn log(session: &Session, arguments: &args::Log) -> Result {

@@ -69,14 +69,25 @@ impl fmt::Display for FailedCondition {
             write!(f, " {}", Quoted(name))?;
         }
         if let Some(expected) = &self.expected {
-            write!(f, ": expected {}", expected.as_ref())?;
+            write!(f, ": expected {}", shortened(expected))?;
         }
         match (&self.found, &self.name) {
-            (Some(found), _) => write!(f, ", found {}", found.as_ref()),
+            (Some(found), _) => write!(f, ", found {}", shortened(found)),
             (None, Some(_)) => f.write_str(", found no value"),
             (None, None) => Ok(()),
         }
     }
+}
+
+/// A value as a message has room for it.
+fn shortened(value: &Value) -> String {
+    const MAX_CHARS: usize = 120;
+    let mut text = value.as_ref().to_string();
+    if let Some((end, _)) = text.char_indices().nth(MAX_CHARS) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
 }
 
 /// How a stored value compares with a supplied one; none if they have different types.
@@ -129,6 +140,24 @@ mod tests {
     fn text(units: &[u16]) -> Value {
         let bytes: Vec<_> = units.iter().flat_map(|unit| unit.to_le_bytes()).collect();
         Value::new(ValueType::SZ, bytes)
+    }
+
+    #[test]
+    fn a_message_shows_only_the_beginning_of_a_long_value() {
+        let long = Value::sz(&"é".repeat(1 << 20));
+        let failed = FailedCondition {
+            kind: ConditionKind::IsEqual,
+            key: "K".to_owned(),
+            name: Some("v".to_owned()),
+            expected: Some(Value::dword(1)),
+            found: Some(long),
+        };
+        let text = failed.to_string();
+        assert!(
+            text.contains("expected dword 1, found sz \"éé") && text.ends_with("é…"),
+            "{text}"
+        );
+        assert!(text.len() < 500);
     }
 
     /// Section 2: the same integer type compares as unsigned integers, whatever the byte order.

@@ -380,4 +380,27 @@ mod tests {
         .unwrap();
         assert_eq!(record.view().len(), 1);
     }
+
+    /// Crash story 7: the same value set again and again. Nothing is set aside for what a record cannot hold.
+    #[test]
+    fn one_large_value_set_a_hundred_thousand_times_is_over_the_limit_and_takes_no_memory() {
+        let value = Value::binary(vec![7; 1 << 20]);
+        let mut batch = Batch::at(&KeyPath::root());
+        for _ in 0..100_000 {
+            batch.set_value("v", value.clone()).unwrap();
+        }
+        let limits = Limits {
+            record_bytes: 8 << 20,
+            ..Limits::default()
+        };
+        let error = evaluate(&State::new(), &batch, &limits).unwrap_err();
+        assert_eq!(error.index, 4);
+        assert!(matches!(
+            error.source,
+            CommandError::Limit(LimitExceeded {
+                limit: Limit::RecordBytes,
+                ..
+            })
+        ));
+    }
 }

@@ -83,7 +83,7 @@ impl Overlay<'_> {
     pub fn evaluate_plain(&mut self, write: &PlainWrite, limits: &Limits) -> Result<Record, CommandError> {
         let mut evaluation = Evaluation::new(
             self,
-            Record::with_capacity(2 * write.data_bytes(), None),
+            Record::with_capacity(write.data_bytes(), None),
             limits,
             &write.key,
         );

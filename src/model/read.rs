@@ -12,6 +12,9 @@ use super::value::Value;
 pub struct ReadBatch {
     key: KeyPath,
     commands: Vec<ReadCommand>,
+    /// Index of the last command that made a key current; none as long as the batch's own is.
+    current: Option<usize>,
+    values: usize,
 }
 
 /// One command of a read batch.
@@ -62,6 +65,8 @@ impl ReadBatch {
         ReadBatch {
             key: key.clone(),
             commands: Vec::new(),
+            current: None,
+            values: 0,
         }
     }
 
@@ -77,14 +82,14 @@ impl ReadBatch {
         };
         // Looked at before the key is: what is refused leaves nothing behind.
         let name = ValueName::parse(name).map_err(refused)?;
-        let current = self.commands.iter().rev().find_map(|command| match command {
+        let current = self.current.and_then(|index| match &self.commands[index] {
             ReadCommand::Key { relative, .. } => Some(relative.as_str()),
             ReadCommand::Value(_) => None,
         });
         if current.unwrap_or_default() != subkey {
             self.key(subkey).map_err(refused)?;
         }
-        self.commands.push(ReadCommand::Value(name));
+        self.push_value(name);
         Ok(self)
     }
 
@@ -92,14 +97,20 @@ impl ReadBatch {
     pub(crate) fn key(&mut self, subkey: &str) -> Result<(), NameError> {
         let relative = KeyPath::parse(subkey)?;
         let full = self.key.join(&relative)?;
+        self.current = Some(self.commands.len());
         self.commands.push(ReadCommand::Key { relative, full });
         Ok(())
     }
 
     /// READ_VALUE: reads a value of the current key.
     pub(crate) fn value(&mut self, name: &str) -> Result<(), NameError> {
-        self.commands.push(ReadCommand::Value(ValueName::parse(name)?));
+        self.push_value(ValueName::parse(name)?);
         Ok(())
+    }
+
+    fn push_value(&mut self, name: ValueName) {
+        self.commands.push(ReadCommand::Value(name));
+        self.values += 1;
     }
 
     pub(crate) fn commands(&self) -> &[ReadCommand] {
@@ -109,8 +120,7 @@ impl ReadBatch {
     /// The number of values to read.
     #[must_use]
     pub fn len(&self) -> usize {
-        let is_value = |command: &&ReadCommand| matches!(command, ReadCommand::Value(_));
-        self.commands.iter().filter(is_value).count()
+        self.values
     }
 
     /// Whether there is nothing to read.

@@ -60,6 +60,8 @@ struct EncodedChange<'a> {
 
 /// A change takes about so many bytes beside its name and its data.
 const CHANGE_BYTES: usize = 40;
+/// A record grows beyond this as it needs to.
+const MAX_CAPACITY_BYTES: usize = 4 << 20;
 /// The two counters at the end of a run's head are written when the run ends.
 const RUN_COUNTERS_BYTES: usize = 8;
 
@@ -94,6 +96,8 @@ impl Record {
     /// An empty record with room for what the batch sets, and as much again for what was there before.
     pub(crate) fn for_batch(batch: &Batch) -> Record {
         let bytes = 2 * batch.data_bytes() + CHANGE_BYTES * batch.len();
+        // A guess, and no reason to set aside more than a record may have: a batch can hold one value a thousand times.
+        let bytes = bytes.min(MAX_CAPACITY_BYTES);
         Record::with_capacity(bytes, batch.acknowledgement())
     }
 

@@ -46,14 +46,26 @@ pub(super) fn fold_acknowledgements(source: &dyn Source, file: &mut PortFile) ->
     let mut position = source.journal().position_after(file.cursor.as_of)?;
     source.journal().scan(&mut position, visible, &mut |visited| {
         let record = RecordView::verified(visited.frame.payload);
-        if let Some(acknowledged) = record.acknowledgement()
-            && acknowledged.port_id == file.head.id
-        {
-            found = Some((acknowledged.sequence, visited.frame.meta.sequence));
+        let own = record.acknowledgement().filter(|own| own.port_id == file.head.id);
+        if let Some(acknowledged) = own {
+            let sequence = visited.frame.meta.sequence;
+            if acknowledged.sequence >= sequence {
+                let expected = format!("an acknowledgement of a record before {sequence}");
+                let found = acknowledged.sequence.to_string();
+                return Err(Error::damaged(
+                    visited.path,
+                    visited.offset as u64,
+                    expected,
+                    found,
+                ));
+            }
+            found = Some((acknowledged.sequence, sequence));
         }
         Ok(true)
     })?;
-    if let Some((sequence, as_of)) = found {
+    // A cursor never goes back: what was acknowledged after a commit failed, and of which the file tells, is ahead of what
+    // the commit left in the journal.
+    if let Some((sequence, as_of)) = found.filter(|(sequence, _)| *sequence > file.cursor.sequence) {
         file.cursor = cursor_at(source, source.journal().position_after(sequence)?, as_of);
     }
     Ok(())

@@ -187,7 +187,8 @@ impl Port {
         }
     }
 
-    /// As [`get`](Port::get), but does not wait; none if there is nothing.
+    /// As [`get`](Port::get), but does not wait for a commit; none if there is nothing. While another thread acknowledges on
+    /// this port, it waits for that.
     ///
     /// # Errors
     /// Those of [`get`](Port::get).
@@ -215,8 +216,8 @@ impl Port {
         Ok(Some(Notification { view, receipt }))
     }
 
-    /// As [`get`](Port::get), for any async runtime: waits without blocking the thread. Reading what is there
-    /// touches mapped memory, which may have to come from the disk. Cancel-safe: dropped while it waits, it has
+    /// As [`get`](Port::get), for any async runtime: waits for a commit without blocking the thread. Reading what is there
+    /// touches mapped memory, which may have to come from the disk, and waits for an acknowledgement on this port that is under way. Cancel-safe: dropped while it waits, it has
     /// taken nothing.
     ///
     /// # Errors
@@ -252,7 +253,8 @@ impl Port {
     ///
     /// The cursor is saved when the contents are [acknowledged](Contents::acknowledge); until then a restart goes on
     /// where the port was before. Notifications that are out stay valid, but can no longer be acknowledged. Holds the
-    /// state's lock while names are copied (data is shared), and does not wait for the disk.
+    /// state's lock while names are copied (data is shared). Waits for an acknowledgement on this port that is under way, and for
+    /// nothing else of the disk.
     ///
     /// # Errors
     /// Those of [`get`](Port::get).

@@ -19,13 +19,13 @@ const FOLD_INTERVAL: u32 = 1024;
 
 /// What all handles of a port share.
 pub(super) struct Shared {
-    pub(super) source: Arc<dyn Source>,
     pub(super) name: String,
     pub(super) key: KeyPath,
     pub(super) filter: Filter,
     is_closed: AtomicBool,
-    /// Taken before any lock of the source.
+    /// Taken before any lock of the engine. Dropped before the store is let go: whoever opens that next finds the port free.
     pub(super) progress: Mutex<Progress>,
+    pub(super) source: Arc<dyn Source>,
 }
 
 /// How far the port has come.
@@ -142,12 +142,17 @@ impl Shared {
         self.check_open()?;
         let mut progress = lock(&self.progress);
         let refuse = |reason| Err(self.refused(reason));
-        match self.find(&progress, receipt)? {
-            Some(0) => {}
-            Some(_) => return refuse(AcknowledgementRefusal::OpenBefore),
-            None => return refuse(AcknowledgementRefusal::Repeated),
+        let Some(index) = self.find(&progress, receipt)? else {
+            return refuse(AcknowledgementRefusal::Repeated);
+        };
+        let mut before = progress.outstanding.range(..index);
+        if before.any(|given| !given.is_acknowledged) {
+            return refuse(AcknowledgementRefusal::OpenBefore);
         }
-        let end = progress.outstanding[0].end;
+        if progress.outstanding[index].is_acknowledged {
+            return refuse(AcknowledgementRefusal::Repeated);
+        }
+        let end = progress.outstanding[index].end;
         batch.set_acknowledgement(Acknowledgement {
             port_id: progress.file.head.id,
             sequence: end.sequence,
@@ -156,12 +161,14 @@ impl Shared {
         let as_of = commit.sequence().unwrap_or(progress.file.cursor.as_of);
         progress.file.cursor = cursor_at(&*self.source, end, as_of);
         progress.unsaved += 1;
-        progress.outstanding.pop_front();
-        let settled = match progress.unsaved < FOLD_INTERVAL {
-            true => self.settle(&mut progress),
+        progress.outstanding.drain(..=index);
+        // Those behind it may have waited for it.
+        let settled = self.settle(&mut progress);
+        let saved = settled.and_then(|()| match progress.unsaved < FOLD_INTERVAL {
+            true => Ok(()),
             false => progress.save(),
-        };
-        if let Err(error) = settled {
+        });
+        if let Err(error) = saved {
             // It is durable in the journal; the port's file follows later.
             tracing::warn!(%error, port = self.name, "a cursor could not be saved");
         }

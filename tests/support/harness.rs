@@ -364,15 +364,24 @@ impl Home {
         self.store.as_ref().expect("the store is open")
     }
 
-    /// A crash leaves the files as they are while the store is open: what was not closed must be recovered.
+    /// The files as a crash leaves them while the store is open: what was not closed must be recovered.
+    pub fn copy(&self) -> TempDir {
+        let copy = TempDir::new().unwrap();
+        copy_folder(self.folder.path(), copy.path());
+        copy
+    }
+
     pub fn reopen(&mut self, crash: bool) {
-        if crash {
-            let copy = TempDir::new().unwrap();
-            copy_folder(self.folder.path(), copy.path());
-            self.store = None;
+        let copy = crash.then(|| self.copy());
+        self.reopen_from(copy);
+    }
+
+    /// Closes the store, and goes on with the copy, or with what the closing has left.
+    pub fn reopen_from(&mut self, copy: Option<TempDir>) {
+        self.store = None;
+        if let Some(copy) = copy {
             self.folder = copy;
         }
-        self.store = None;
         self.open();
     }
 }

@@ -313,7 +313,7 @@ fn fold_text(text: &str) -> String {
     text.chars().map(fold).collect()
 }
 
-fn same_name(a: &str, b: &str) -> bool {
+pub fn same_name(a: &str, b: &str) -> bool {
     a.chars().map(fold).eq(b.chars().map(fold))
 }
 

@@ -37,6 +37,8 @@ const LAST: u32 = 19;
 pub struct WireError {
     /// Offset in the buffer, in bytes.
     pub offset: usize,
+    /// The command that it is about, from 0; none for the version.
+    pub index: Option<usize>,
     /// What is wrong there.
     pub problem: WireProblem,
 }
@@ -198,8 +200,9 @@ impl std::error::Error for WireError {
 /// A command as it stands in the buffer: whole, and nothing more is known of it.
 #[derive(Debug)]
 struct RawCommand<'a> {
-    /// Its offset in the buffer.
+    /// Its offset in the buffer, and which it is.
     at: usize,
+    index: usize,
     number: u32,
     value_type: u32,
     name: String,
@@ -213,6 +216,7 @@ impl RawCommand<'_> {
     fn problem(&self, problem: WireProblem) -> WireError {
         WireError {
             offset: self.at,
+            index: Some(self.index),
             problem,
         }
     }
@@ -265,18 +269,21 @@ impl RawCommand<'_> {
 struct Decoder<'a> {
     bytes: &'a [u8],
     at: usize,
+    /// The command that is being read; none for the version.
+    index: Option<usize>,
 }
 
 impl<'a> Decoder<'a> {
     fn new(bytes: &'a [u8]) -> Result<Decoder<'a>, WireError> {
-        let mut decoder = Decoder { bytes, at: 0 };
+        let mut decoder = Decoder {
+            bytes,
+            at: 0,
+            index: None,
+        };
         let found = decoder.u32()?;
         match found {
             VERSION => Ok(decoder),
-            _ => Err(WireError {
-                offset: 0,
-                problem: WireProblem::Version { found },
-            }),
+            _ => Err(decoder.problem_at(0, WireProblem::Version { found })),
         }
     }
 
@@ -286,16 +293,17 @@ impl<'a> Decoder<'a> {
             return Ok(None);
         }
         let at = self.at;
+        let index = self.index.map_or(0, |index| index + 1);
+        self.index = Some(index);
         let (number, value_type) = (self.u32()?, self.u32()?);
         let name_bytes = self.u32()?;
         if name_bytes < UNIT_BYTES as u32 || !name_bytes.is_multiple_of(UNIT_BYTES as u32) {
-            return Err(WireError {
-                offset: at + RawCommand::NAME_LENGTH,
-                problem: WireProblem::NameLength { found: name_bytes },
-            });
+            let problem = WireProblem::NameLength { found: name_bytes };
+            return Err(self.problem_at(at + RawCommand::NAME_LENGTH, problem));
         }
         let name_at = self.at;
-        let name = decode_name(self.take(u64::from(name_bytes))?, name_at)?;
+        let name = self.take(u64::from(name_bytes))?;
+        let name = decode_name(name).map_err(|(at, problem)| self.problem_at(name_at + at, problem))?;
         let data_bytes = self.u32()?;
         let data = self.take(u64::from(data_bytes))?;
         if !data.len().is_multiple_of(UNIT_BYTES) {
@@ -303,11 +311,12 @@ impl<'a> Decoder<'a> {
             let found = self.take(1)?[0];
             if found != 0 {
                 let problem = WireProblem::Padding { found };
-                return Err(WireError { offset, problem });
+                return Err(self.problem_at(offset, problem));
             }
         }
         Ok(Some(RawCommand {
             at,
+            index,
             number,
             value_type,
             name,
@@ -327,25 +336,27 @@ impl<'a> Decoder<'a> {
                 self.at += taken.len();
                 Ok(taken)
             }
-            None => Err(WireError {
-                offset: self.at,
-                problem: WireProblem::CutShort {
-                    needed,
-                    left: left.len(),
-                },
-            }),
+            None => {
+                let left = left.len();
+                Err(self.problem_at(self.at, WireProblem::CutShort { needed, left }))
+            }
+        }
+    }
+
+    fn problem_at(&self, offset: usize, problem: WireProblem) -> WireError {
+        WireError {
+            offset,
+            index: self.index,
+            problem,
         }
     }
 }
 
-/// A name of whole units, of which the last is the NUL.
-fn decode_name(bytes: &[u8], name_at: usize) -> Result<String, WireError> {
+/// A name of whole units, of which the last is the NUL; or what is wrong with it, and at which byte.
+fn decode_name(bytes: &[u8]) -> Result<String, (usize, WireProblem)> {
     let (units, _) = bytes.as_chunks::<UNIT_BYTES>();
     let mut units: Vec<_> = units.iter().map(|unit| u16::from_le_bytes(*unit)).collect();
-    let problem_at = |unit: usize, problem| WireError {
-        offset: name_at + unit * UNIT_BYTES,
-        problem,
-    };
+    let problem_at = |unit: usize, problem| (unit * UNIT_BYTES, problem);
     let last = units.len() - 1;
     match units.iter().position(|unit| *unit == 0) {
         Some(nul) if nul == last => units.truncate(last),
@@ -372,40 +383,51 @@ fn decode_name(bytes: &[u8], name_at: usize) -> Result<String, WireError> {
 /// Writes commands one after the other.
 struct Encoder {
     bytes: Vec<u8>,
+    /// The number of commands so far.
+    commands: usize,
 }
 
 impl Encoder {
     fn new() -> Encoder {
         Encoder {
             bytes: VERSION.to_le_bytes().to_vec(),
+            commands: 0,
         }
     }
 
     fn command(&mut self, number: u32, value_type: u32, name: &str, data: &[u8]) -> Result<(), WireError> {
-        let offset = self.bytes.len();
         let units = name.encode_utf16().count() + 1;
+        let name_bytes = length(units * UNIT_BYTES).map_err(|problem| self.problem(problem))?;
+        let data_bytes = length(data.len()).map_err(|problem| self.problem(problem))?;
+        self.commands += 1;
         self.bytes
             .reserve(HEADER_BYTES + units * UNIT_BYTES + data.len() + 1);
         let mut put = |number: u32| self.bytes.extend(number.to_le_bytes());
         put(number);
         put(value_type);
-        put(length(units * UNIT_BYTES, offset)?);
+        put(name_bytes);
         self.bytes
             .extend(name.encode_utf16().chain([0]).flat_map(u16::to_le_bytes));
-        self.bytes.extend(length(data.len(), offset)?.to_le_bytes());
+        self.bytes.extend(data_bytes.to_le_bytes());
         self.bytes.extend(data);
         if !data.len().is_multiple_of(UNIT_BYTES) {
             self.bytes.push(0);
         }
         Ok(())
     }
+
+    /// About the command that comes next.
+    fn problem(&self, problem: WireProblem) -> WireError {
+        WireError {
+            offset: self.bytes.len(),
+            index: Some(self.commands),
+            problem,
+        }
+    }
 }
 
-fn length(found: usize, offset: usize) -> Result<u32, WireError> {
-    u32::try_from(found).map_err(|_| WireError {
-        offset,
-        problem: WireProblem::TooLarge { found },
-    })
+fn length(found: usize) -> Result<u32, WireProblem> {
+    u32::try_from(found).map_err(|_| WireProblem::TooLarge { found })
 }
 
 #[cfg(test)]

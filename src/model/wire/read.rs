@@ -72,12 +72,7 @@ pub fn encode_replies(replies: &[WireReply]) -> Result<Vec<u8>, WireError> {
     for reply in replies {
         match &reply.result {
             Ok(value) => encoder.command(READ_VALUE, value.value_type().0, &reply.name, value.data())?,
-            Err(0) => {
-                return Err(WireError {
-                    offset: encoder.bytes.len(),
-                    problem: WireProblem::NoError,
-                });
-            }
+            Err(0) => return Err(encoder.problem(WireProblem::NoError)),
             Err(code) => encoder.command(READ_ERROR, *code, &reply.name, &[])?,
         }
     }
