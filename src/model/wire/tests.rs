@@ -471,6 +471,30 @@ fn paths_are_relative_to_the_port_key_and_a_change_of_key_is_a_create_key() {
     assert_eq!(bytes, command(3, 0, &[0], &[]));
 }
 
+/// Section 2: DELETE_KEY clears the current key, also for the batch behind it in the same bytes.
+#[test]
+fn behind_a_deleted_key_its_name_comes_again() {
+    let mut state = State::new();
+    let decide = |state: &State, commands: &dyn Fn(&mut Batch)| {
+        let mut batch = Batch::at(&path("K"));
+        commands(&mut batch);
+        evaluate(state, &batch, &Limits::default()).unwrap()
+    };
+    let made = decide(&state, &|batch| _ = batch.create_key("").unwrap());
+    let deleted = decide(&state, &|batch| {
+        _ = batch.create_key("").unwrap().delete_key("").unwrap()
+    });
+    state.apply(made.view(), 1);
+    let set = decide(&state, &|batch| {
+        _ = batch.set_value("v", Value::dword(1)).unwrap()
+    });
+    // As if the key had been made again outside of any batch.
+    let stream = deleted.view().changes().chain(set.view().changes());
+    let commands = decode_notification(&encode_changes("K", stream).unwrap()).unwrap();
+    let numbers: Vec<_> = commands.iter().map(|command| command.kind as u32).collect();
+    assert_eq!(numbers, [2, 3, 2, 1]);
+}
+
 #[test]
 fn a_notification_that_cannot_be_is_refused() {
     let read = |bytes: &[u8]| problem_of(decode_notification(bytes));
