@@ -80,7 +80,8 @@ impl Error {
             Error::Closed => ERROR_INVALID_HANDLE,
             Error::PortExists { .. } => ERROR_ALREADY_EXISTS,
             Error::PortClosed { .. } => ERROR_NO_MORE_ITEMS,
-            Error::EpochMismatch { .. } => ERROR_FILE_INVALID,
+            Error::EpochMismatch { .. } | Error::StoreReplaced { .. } => ERROR_FILE_INVALID,
+            Error::ReadOnly { .. } => ERROR_ACCESS_DENIED,
             Error::AcknowledgementRefused { .. } => ERROR_INVALID_OPERATION,
         }
     }
@@ -290,12 +291,21 @@ mod tests {
                 Error::PortClosed { name: text() },
             ),
             (
-                "a port of another history",
+                "a port or a reader of another history",
                 Error::EpochMismatch {
                     name: text(),
                     found: crate::Epoch::from_bytes([0; 16]),
                 },
             ),
+            (
+                "a port or a reader of another history",
+                Error::StoreReplaced {
+                    path: file(),
+                    expected: crate::Epoch::from_bytes([0; 16]),
+                    found: crate::Epoch::from_bytes([1; 16]),
+                },
+            ),
+            ("committing through a reader", Error::ReadOnly { path: file() }),
             (
                 "an acknowledgement that is refused",
                 Error::AcknowledgementRefused {

@@ -176,6 +176,22 @@ pub enum Error {
         /// The port's epoch.
         found: crate::Epoch,
     },
+    /// The store was opened to be read; another process may be writing it.
+    #[error("the store {} was opened to be read: open it to write, or work through its owner", path.display())]
+    ReadOnly {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The store that was followed is another now: one that was restored, or made anew.
+    #[error("the store {} was replaced: expected epoch {expected}, found {found}; open it again, and read the contents anew", path.display())]
+    StoreReplaced {
+        /// The directory.
+        path: PathBuf,
+        /// The epoch of what was read so far.
+        expected: crate::Epoch,
+        /// The epoch that the store has in its place.
+        found: crate::Epoch,
+    },
     /// The notification cannot be acknowledged, or not with a batch; nothing was committed.
     #[error("the port {name:?}: {reason}")]
     AcknowledgementRefused {
@@ -232,6 +248,8 @@ impl Error {
             Error::PortClosed { .. } => "port_closed",
             Error::EpochMismatch { .. } => "epoch_mismatch",
             Error::AcknowledgementRefused { .. } => "acknowledgement_refused",
+            Error::ReadOnly { .. } => "read_only",
+            Error::StoreReplaced { .. } => "store_replaced",
         }
     }
 

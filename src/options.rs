@@ -5,11 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::engine::Engine;
+use crate::engine::{Engine, Follower};
 use crate::env::{Env, OsEnv};
 use crate::epoch::Epoch;
 use crate::error::Result;
 use crate::model::{Limits, MAX_RECORD_BYTES};
+use crate::reader::Reader;
 use crate::store::Store;
 use crate::tree::{Backend, SledBackend};
 
@@ -162,6 +163,14 @@ impl Options {
     /// See [`Store::open`].
     pub fn open(self, path: impl AsRef<Path>) -> Result<Store> {
         Ok(Store::new(Engine::open(&self, path.as_ref())?))
+    }
+
+    /// Opens the store in this directory to read and to follow it.
+    ///
+    /// # Errors
+    /// See [`Reader::open`].
+    pub fn open_reader(self, path: impl AsRef<Path>) -> Result<Reader> {
+        Ok(Reader::new(Follower::open(&self, path.as_ref())?))
     }
 }
 

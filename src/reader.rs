@@ -11,6 +11,7 @@ use crate::epoch::Epoch;
 use crate::error::{Error, Result};
 use crate::model::case_table::fold;
 use crate::model::{Entry, KeyInfo, KeyPath, ReadBatch, ReadReply, State, Value, ValueType, View};
+use crate::options::Options;
 use crate::port::{Contents, Port, PortInfo, names};
 use crate::view::{Filter, JournalView};
 
@@ -49,6 +50,28 @@ pub struct Stat {
 }
 
 impl Reader {
+    /// Opens the store in this directory to read and to follow it, while another process writes it, or none does.
+    ///
+    /// Shows what is durable, maps the journal, and takes no lock that a writer sees. Writes nothing but the files of the ports
+    /// that it makes and owns; a port has one owner, in whichever process. Gets wake when the writer commits, and go on when
+    /// another writer comes after one that died. A store that was not closed is not recovered: that is for the next
+    /// writer. The state is read from the journal when it is first asked for.
+    ///
+    /// # Errors
+    /// * [`StoreNotFound`](Error::StoreNotFound).
+    /// * [`UnsupportedVersion`](Error::UnsupportedVersion), [`CaseTable`](Error::CaseTable): another version made it.
+    /// * [`Damaged`](Error::Damaged): also later, from each method that reads what is damaged.
+    /// * [`Io`](Error::Io). Later also [`StoreReplaced`](Error::StoreReplaced): another store took this one's place.
+    pub fn open(path: impl AsRef<Path>) -> Result<Reader> {
+        Reader::options().open_reader(path)
+    }
+
+    /// Options for opening a store; of these, the environment and the limit of a notification concern a reader.
+    #[must_use]
+    pub fn options() -> Options {
+        Options::new()
+    }
+
     pub(crate) fn new(source: Arc<dyn Source>) -> Reader {
         Reader { source }
     }

@@ -5,6 +5,7 @@ mod base;
 mod byte_tests;
 mod checkpoint;
 mod commit;
+mod follower;
 mod open;
 mod queue;
 mod refresh;
@@ -20,6 +21,7 @@ use std::sync::{Arc, RwLock};
 use event_listener::Event;
 
 pub use commit::Commit;
+pub(crate) use follower::Follower;
 pub(crate) use source::Source;
 
 use crate::env::{Env, File};

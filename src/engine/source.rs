@@ -1,7 +1,8 @@
 //! What the face needs of an open store, whether this process writes it or follows another one that does.
 
 use std::fmt::Debug;
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use event_listener::{Event, EventListener, Listener};
 
@@ -9,7 +10,7 @@ use super::{Commit, Engine, Opened, Visible};
 use crate::env::Env;
 use crate::epoch::Epoch;
 use crate::error::Result;
-use crate::journal::{Journal, Position};
+use crate::journal::{FollowedHead, Journal, Position};
 use crate::layout::Layout;
 use crate::model::Batch;
 
@@ -18,7 +19,7 @@ pub(crate) trait Source: Debug + Send + Sync {
     fn env(&self) -> &dyn Env;
     fn layout(&self) -> &Layout;
     fn journal(&self) -> &Journal;
-    fn opened(&self) -> &Opened;
+    fn opened(&self) -> Opened;
     /// The epoch that commits are made under.
     fn epoch(&self) -> Epoch;
     /// Whether this epoch is part of the store's history.
@@ -53,18 +54,29 @@ impl dyn Source + '_ {
 }
 
 /// Waits for something to change. Armed when it is made.
-pub(crate) struct Waiter {
-    listener: EventListener,
+pub(crate) enum Waiter {
+    /// For a commit of this process.
+    Event(EventListener),
+    /// For a commit of another process: until the head's number is no longer this one.
+    Head(Arc<FollowedHead>, u32),
 }
 
+/// Who waits for another process looks by itself this often: at whether another writer has come, and at what was closed here.
+pub(super) const LOOK_INTERVAL: Duration = Duration::from_millis(200);
+
 impl Waiter {
-    /// Waits until something has changed, or until the deadline. False at the deadline.
+    /// Waits until something may have changed, or until the deadline. False at the deadline.
     pub(crate) fn wait(self, deadline: Option<Instant>) -> bool {
-        match deadline {
-            Some(deadline) => self.listener.wait_deadline(deadline).is_some(),
-            None => {
-                self.listener.wait();
+        match (self, deadline) {
+            (Waiter::Event(listener), Some(deadline)) => listener.wait_deadline(deadline).is_some(),
+            (Waiter::Event(listener), None) => {
+                listener.wait();
                 true
+            }
+            (Waiter::Head(head, ticket), deadline) => {
+                let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+                head.wait(ticket, left.unwrap_or(LOOK_INTERVAL).min(LOOK_INTERVAL));
+                deadline.is_none_or(|deadline| Instant::now() < deadline)
             }
         }
     }
@@ -83,8 +95,8 @@ impl Source for Engine {
         &self.journal
     }
 
-    fn opened(&self) -> &Opened {
-        &self.opened
+    fn opened(&self) -> Opened {
+        self.opened.clone()
     }
 
     fn epoch(&self) -> Epoch {
@@ -122,9 +134,7 @@ impl Source for Engine {
     }
 
     fn listen(&self) -> Waiter {
-        Waiter {
-            listener: self.changed.listen(),
-        }
+        Waiter::Event(self.changed.listen())
     }
 
     fn changed(&self) -> &Event {

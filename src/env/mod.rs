@@ -9,9 +9,11 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+mod futex;
 mod mmap;
 mod os;
 
+pub(crate) use futex::{wait_while, wake_all};
 pub use mmap::{Map, Page};
 pub use os::OsEnv;
 

@@ -6,8 +6,9 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::time::Duration;
 
-use crate::env::{Env, File, PAGE_BYTES, Page};
+use crate::env::{Env, File, PAGE_BYTES, Page, wait_while, wake_all};
 use crate::epoch::Epoch;
 use crate::error::{IoContext, Result};
 use crate::format::{self, HEAD_MAGIC, PREAMBLE_BYTES, get, get_u32, get_u64, put};
@@ -60,6 +61,18 @@ pub(crate) struct HeadFields {
 }
 
 impl HeadFields {
+    /// What a head says that cannot be read.
+    const NOTHING: HeadFields = HeadFields {
+        state: HeadState::Live,
+        incarnation: 0,
+        epoch: Epoch::from_bytes([0; 16]),
+        durable_sequence: 0,
+        frame_checksum: 0,
+        segment: 0,
+        offset: 0,
+        oldest_sequence: 0,
+    };
+
     fn encode(&self) -> [u8; END] {
         let mut bytes = [0; END];
         format::put_preamble(&mut bytes, HEAD_MAGIC);
@@ -144,11 +157,24 @@ impl Head {
     /// Makes the head anew and maps it. Written and synced first, so that no hole of it meets a full disk as a
     /// SIGBUS.
     pub(crate) fn create(env: &dyn Env, path: &Path, fields: HeadFields) -> Result<Head> {
+        let before = Head::map(env, path);
         let mut bytes = vec![0; PAGE_BYTES];
         bytes[..END].copy_from_slice(&fields.encode());
         write_aside(env, path, &bytes)?;
+        // Those who wait on the old page are sent to the new one. Crash before it, and they look by themselves soon.
+        if let Ok(before) = before {
+            before.publish(|fields| fields.state = HeadState::Replaced);
+        }
+        Head::map(env, path)
+    }
+
+    /// Maps the head that is there.
+    fn map(env: &dyn Env, path: &Path) -> Result<Head> {
         let file = env.open_file(path).context("open", path)?;
         let page = file.map_page().context("map", path)?;
+        let followed = FollowedHead { file, page };
+        let fields = followed.read().unwrap_or(HeadFields::NOTHING);
+        let FollowedHead { file, page } = followed;
         Ok(Head {
             file,
             page,
@@ -170,7 +196,10 @@ impl Head {
             self.word(at).store(word, Ordering::Relaxed);
         }
         sequence_lock.store(before.wrapping_add(2).to_le(), Ordering::Release);
-        self.page.half(FUTEX / 8).fetch_add(1, Ordering::Release);
+        // Changed behind the fields: who sees the new number sees them too.
+        let futex = self.page.half(FUTEX / 8);
+        futex.fetch_add(1, Ordering::Release);
+        wake_all(futex);
     }
 
     /// Makes the head durable as it is.
@@ -180,6 +209,67 @@ impl Head {
 
     fn word(&self, offset: usize) -> &AtomicU64 {
         self.page.word(offset / 8)
+    }
+}
+
+/// The mapped page of a store that another process writes; only read.
+#[derive(Debug)]
+pub(crate) struct FollowedHead {
+    file: Arc<dyn File>,
+    page: Page,
+}
+
+/// A writer needs some stores to memory for the fields; one that takes longer is dead, or was put aside.
+const QUIET_TRIES: u32 = 1000;
+
+impl FollowedHead {
+    /// Maps the head of the store.
+    pub(crate) fn open(env: &dyn Env, path: &Path) -> Result<FollowedHead> {
+        let file = env.open_file(path).context("open", path)?;
+        let mut preamble = [0; PREAMBLE_BYTES];
+        file.read_at(&mut preamble, 0).context("read", path)?;
+        format::check_preamble(&preamble, HEAD_MAGIC, path)?;
+        let page = file.map_page().context("map", path)?;
+        Ok(FollowedHead { file, page })
+    }
+
+    /// What the head says now; none if it is damaged, or if a writer died while it wrote it.
+    pub(crate) fn read(&self) -> Option<HeadFields> {
+        for _ in 0..QUIET_TRIES {
+            let before = self.page.word(SEQUENCE_LOCK / 8).load(Ordering::Acquire);
+            let mut bytes = [0; END];
+            for at in (0..END).step_by(8) {
+                let word = self.page.word(at / 8).load(Ordering::Relaxed);
+                put(&mut bytes, at, word.to_ne_bytes());
+            }
+            fence(Ordering::Acquire);
+            let after = self.page.word(SEQUENCE_LOCK / 8).load(Ordering::Relaxed);
+            if before == after && u64::from_le(before).is_multiple_of(2) {
+                return HeadFields::decode(&bytes);
+            }
+            std::hint::spin_loop();
+        }
+        None
+    }
+
+    /// Whether this is still the store's head, and not one from before another writer came.
+    pub(crate) fn is_at(&self, path: &Path) -> Result<bool> {
+        self.file.is_at(path).context("look at", path)
+    }
+
+    /// The number that changes with every commit.
+    pub(crate) fn ticket(&self) -> u32 {
+        self.page.half(FUTEX / 8).load(Ordering::Acquire)
+    }
+
+    /// Waits until the number is no longer this one, or for so long. May end early.
+    pub(crate) fn wait(&self, ticket: u32, timeout: Duration) {
+        wait_while(self.page.half(FUTEX / 8), ticket, timeout);
+    }
+
+    /// Wakes all who wait, to look again.
+    pub(crate) fn wake(&self) {
+        wake_all(self.page.half(FUTEX / 8));
     }
 }
 

@@ -1,6 +1,7 @@
 //! The journal: every commit, in order, as frames in segments. It is the truth; all else can be made from it.
 
 mod decision;
+mod follow;
 mod frame;
 mod head;
 mod recovery;
@@ -11,8 +12,9 @@ mod tests;
 use std::path::Path;
 use std::sync::Arc;
 
+pub(crate) use follow::replay;
 pub(crate) use frame::{FRAME_HEADER_BYTES, Frame, FrameKind, RecordMeta};
-pub(crate) use head::{Head, HeadFields, HeadState, read_head};
+pub(crate) use head::{FollowedHead, Head, HeadFields, HeadState, read_head};
 pub use recovery::TornTail;
 pub(crate) use recovery::{Recovered, Recovery, Voucher};
 pub(crate) use segment::{SEGMENT_HEADER_BYTES, Segment, SegmentHeader};

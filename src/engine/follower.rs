@@ -1,0 +1,282 @@
+//! The follower: a store that another process writes, or none. It maps the journal, takes no lock of the writer's, and writes
+//! nothing but its own ports' files.
+//!
+//! What it may show is what the head says is durable. A writer that died has left its head as it was; the next one makes a
+//! head of its own, to which the follower goes over when it looks again.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, RwLock, Weak};
+use std::time::Instant;
+
+use event_listener::Event;
+
+use super::source::{LOOK_INTERVAL, Source, Waiter};
+use super::{Commit, Opened, OpenedFrom, Visible};
+use crate::env::Env;
+use crate::epoch::Epoch;
+use crate::error::{Error, Result};
+use crate::identity::Identity;
+use crate::journal::{FollowedHead, HeadFields, HeadState, Journal, Position, replay};
+use crate::layout::Layout;
+use crate::model::{Batch, State};
+use crate::options::Options;
+use crate::sync::{Mutex, lock};
+
+/// A store that is followed.
+pub(crate) struct Follower {
+    /// For the thread that wakes those who await.
+    this: Weak<Follower>,
+    env: Arc<dyn Env>,
+    layout: Layout,
+    notification_limit_bytes: u64,
+    journal: Journal,
+    followed: Mutex<Followed>,
+    /// As far as anybody has asked.
+    visible: RwLock<Visible>,
+    is_closed: AtomicBool,
+    changed: Event,
+    watcher: OnceLock<()>,
+}
+
+/// The writer's life that is followed, and how far it has come.
+struct Followed {
+    identity: Identity,
+    head: Arc<FollowedHead>,
+    position: Position,
+    /// When it was last looked at whether the head is still the store's.
+    looked: Instant,
+}
+
+impl Follower {
+    pub(crate) fn open(options: &Options, path: &Path) -> Result<Arc<Follower>> {
+        let env = Arc::clone(&options.env);
+        let layout = Layout::new(path);
+        let identity = match Identity::read(&*env, &layout.store()) {
+            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                let path = path.to_owned();
+                return Err(Error::StoreNotFound { path });
+            }
+            identity => identity?,
+        };
+        let head = Arc::new(FollowedHead::open(&*env, &layout.head())?);
+        let journal = Journal::follow(&*env, &layout, &identity)?;
+        let position = match head.read() {
+            Some(fields) => position_of(&fields),
+            // It vouches for nothing; what the journal says of itself is durable all the same.
+            None => journal.vouched_end()?,
+        };
+        journal.catch_up(&*env, &layout, &identity, position)?;
+        let beginning = journal.position_after(0)?;
+        let state = State::new();
+        Ok(Arc::new_cyclic(|this| Follower {
+            this: this.clone(),
+            env,
+            layout,
+            notification_limit_bytes: options.notification_limit_bytes,
+            journal,
+            followed: Mutex::new(Followed {
+                identity,
+                head,
+                position,
+                looked: Instant::now(),
+            }),
+            visible: RwLock::new(Visible {
+                state,
+                position: beginning,
+            }),
+            is_closed: AtomicBool::new(false),
+            changed: Event::new(),
+            watcher: OnceLock::new(),
+        }))
+    }
+
+    /// Goes along with the head that is the store's now.
+    fn go_along(&self, followed: &mut Followed) -> Result<()> {
+        let fields = followed.head.read();
+        let is_live = fields.is_some_and(|fields| fields.state == HeadState::Live);
+        // One of a dead writer looks live too, and stays so if the next one dies before it has said that it came.
+        if !is_live || followed.looked.elapsed() >= LOOK_INTERVAL {
+            followed.looked = Instant::now();
+            if !followed.head.is_at(&self.layout.head())? {
+                self.go_over(followed)?;
+            }
+        }
+        if let Some(fields) = followed.head.read()
+            && fields.state != HeadState::Replaced
+            && fields.durable_sequence > followed.position.sequence
+        {
+            let position = position_of(&fields);
+            self.journal
+                .catch_up(&*self.env, &self.layout, &followed.identity, position)?;
+            followed.position = position;
+        }
+        Ok(())
+    }
+
+    /// Another writer has come, and has made a head of its own; perhaps in another store that took this one's place.
+    fn go_over(&self, followed: &mut Followed) -> Result<()> {
+        let head = FollowedHead::open(&*self.env, &self.layout.head())?;
+        let identity = Identity::read(&*self.env, &self.layout.store())?;
+        let sequence = followed.position.sequence;
+        if identity.epoch_of(sequence) != followed.identity.epoch_of(sequence) {
+            return Err(Error::StoreReplaced {
+                path: self.layout.root().to_owned(),
+                expected: followed.identity.epoch_of(sequence),
+                found: identity.epoch_of(sequence),
+            });
+        }
+        tracing::debug!(path = %self.layout.root().display(), "another writer has come");
+        followed.head = Arc::new(head);
+        followed.identity = identity;
+        Ok(())
+    }
+
+    /// Brings the state up to what may be shown.
+    fn replay(&self, to: Position) -> Result<()> {
+        let mut visible = self.visible.write().map_err(|_| Error::LeaderPanicked)?;
+        let visible = &mut *visible;
+        replay(
+            &self.journal,
+            &mut visible.position,
+            to.sequence,
+            &mut |record, time| {
+                visible.state.apply(record, time);
+            },
+        )
+    }
+
+    /// Wakes those who await whenever the head changes. They cannot sleep on it themselves.
+    fn watch(this: &Weak<Follower>) {
+        loop {
+            let Some(follower) = this.upgrade() else { return };
+            if follower.is_closed.load(Ordering::Acquire) {
+                return;
+            }
+            let Waiter::Head(head, ticket) = follower.listen() else {
+                return;
+            };
+            // Looked at in between: another head may have come.
+            follower.changed.notify(usize::MAX);
+            drop(follower);
+            head.wait(ticket, LOOK_INTERVAL);
+        }
+    }
+}
+
+fn position_of(fields: &HeadFields) -> Position {
+    Position {
+        sequence: fields.durable_sequence,
+        checksum: fields.frame_checksum,
+        segment: fields.segment,
+        offset: fields.offset,
+    }
+}
+
+impl Source for Follower {
+    fn env(&self) -> &dyn Env {
+        &*self.env
+    }
+
+    fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    fn opened(&self) -> Opened {
+        let replayed = self.visible.read().map_or(0, |visible| visible.position.sequence);
+        Opened {
+            from: OpenedFrom::Journal,
+            replayed: replayed.saturating_sub(self.journal.first_sequence() - 1),
+            torn_tail: None,
+        }
+    }
+
+    fn epoch(&self) -> Epoch {
+        lock(&self.followed).identity.epoch()
+    }
+
+    fn has_epoch(&self, epoch: Epoch) -> bool {
+        lock(&self.followed).identity.has(epoch)
+    }
+
+    fn epoch_of(&self, sequence: u64) -> Epoch {
+        lock(&self.followed).identity.epoch_of(sequence)
+    }
+
+    fn notification_limit_bytes(&self) -> u64 {
+        self.notification_limit_bytes
+    }
+
+    fn tree_sequence(&self) -> u64 {
+        0
+    }
+
+    fn check_open(&self) -> Result<()> {
+        match self.is_closed.load(Ordering::Acquire) {
+            true => Err(Error::Closed),
+            false => Ok(()),
+        }
+    }
+
+    fn position(&self) -> Result<Position> {
+        self.check_open()?;
+        let mut followed = lock(&self.followed);
+        self.go_along(&mut followed)?;
+        Ok(followed.position)
+    }
+
+    fn look(&self, look: &mut dyn FnMut(&Visible)) -> Result<()> {
+        let position = self.position()?;
+        let behind = |visible: &Visible| visible.position.sequence < position.sequence;
+        if behind(&*self.visible.read().map_err(|_| Error::LeaderPanicked)?) {
+            self.replay(position)?;
+        }
+        look(&*self.visible.read().map_err(|_| Error::LeaderPanicked)?);
+        Ok(())
+    }
+
+    fn listen(&self) -> Waiter {
+        let head = Arc::clone(&lock(&self.followed).head);
+        let ticket = head.ticket();
+        Waiter::Head(head, ticket)
+    }
+
+    fn changed(&self) -> &Event {
+        self.watcher.get_or_init(|| {
+            let this = self.this.clone();
+            let thread = std::thread::Builder::new().name("clusdb-follow".into());
+            if let Err(error) = thread.spawn(move || Follower::watch(&this)) {
+                tracing::error!(%error, "no thread to wake those who await");
+            }
+        });
+        &self.changed
+    }
+
+    fn wake(&self) {
+        lock(&self.followed).head.wake();
+        self.changed.notify(usize::MAX);
+    }
+
+    fn commit(&self, _: Batch) -> Result<Commit> {
+        Err(Error::ReadOnly {
+            path: self.layout.root().to_owned(),
+        })
+    }
+
+    fn close(&self) -> Result<()> {
+        self.is_closed.store(true, Ordering::Release);
+        self.wake();
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Follower {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Follower({})", self.layout.root().display())
+    }
+}
