@@ -72,6 +72,13 @@ impl Reader {
         Options::new()
     }
 
+    /// Whether the last writer has closed the store. If not, one is running, or one was killed: then this reader shows what is
+    /// known to be durable, and opening the store to write may find more.
+    #[must_use]
+    pub fn was_closed(&self) -> bool {
+        self.source.was_closed()
+    }
+
     pub(crate) fn new(source: Arc<dyn Source>) -> Reader {
         Reader { source }
     }

@@ -353,6 +353,62 @@ fn a_plain_write_is_in_the_log_and_no_port_shows_it() {
     );
 }
 
+/// Only writing verbs take the store; the others work beside its owner, and see what it commits.
+#[test]
+fn reading_verbs_work_beside_a_running_writer() {
+    let home = Home::new();
+    let store = clusdb::Store::open(home.store()).unwrap();
+    let set = |number: u32| {
+        let mut batch = clusdb::Batch::at(&clusdb::KeyPath::parse("Key").unwrap());
+        batch.create_key("").unwrap();
+        batch.set_value("v", clusdb::Value::dword(number)).unwrap();
+        store.commit(batch).unwrap();
+    };
+    set(1);
+    home.run(&["port", "create", "p", "Key"]).lines();
+    set(2);
+    assert_eq!(home.run(&["get", "Key", "v"]).lines()[0]["data"], 2);
+    assert_eq!(home.run(&["ls", "", "--recursive"]).lines().len(), 2);
+    assert_eq!(home.run(&["info", "Key"]).lines()[0]["values"], 1);
+    let reads = home
+        .run_with_input(&["read", "-"], r#"{"key":"key","name":"V"}"#)
+        .lines();
+    assert_eq!(reads[0]["data"], 2);
+    let stat = &home.run(&["stat"]).lines()[0];
+    assert_eq!((&stat["durable_sequence"], &stat["keys"]), (&json!(2), &json!(1)));
+    assert_eq!(home.run(&["log"]).lines().len(), 4);
+    let ports = home.run(&["port", "ls"]).lines();
+    assert_eq!(
+        (&ports[0]["acknowledged"], &ports[0]["pending"]),
+        (&json!(1), &json!(1))
+    );
+    let shown = home.run(&["watch", "p", "--once"]).changes();
+    assert_eq!(shown[1]["previous"]["data"], 1);
+    assert_eq!(home.run(&["watch", "p", "--once", "--timeout", "0"]).stdout, "");
+    home.run(&["set", "Key", "v", "x"]).error(5, "in_use");
+    home.run(&["del", "Key"]).error(5, "in_use");
+
+    // It waits for what the writer commits.
+    let mut command = home.command();
+    command
+        .args(["watch", "p", "--once", "--timeout", "60"])
+        .stdout(Stdio::piped());
+    let mut watching = command.spawn().unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    set(3);
+    let mut shown = String::new();
+    watching
+        .stdout
+        .take()
+        .unwrap()
+        .read_to_string(&mut shown)
+        .unwrap();
+    assert!(watching.wait().unwrap().success());
+    assert!(shown.contains(r#""sequence":3"#), "{shown}");
+    home.run(&["port", "rm", "p"]).lines();
+    assert_eq!(store.ports().unwrap(), []);
+}
+
 /// Section 7: the protocol's bytes go in and come out, without any change of their own.
 #[test]
 fn the_protocols_bytes_go_in_and_come_out() {

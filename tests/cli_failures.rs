@@ -340,6 +340,24 @@ fn a_port_of_another_key_is_refused_and_the_same_one_is_not() {
 #[test]
 fn a_store_in_use_is_refused_until_its_owner_is_gone_and_wait_waits_for_it() {
     let home = home();
+    let owner = clusdb::Store::open(home.store()).unwrap();
+    home.run(&["set", "Key", "v", "z"]).error(5, "in_use");
+    home.run(&["set", "Key", "v", "z", "--wait", "0.05"])
+        .error(5, "in_use");
+    let waiting = home
+        .command()
+        .args(["set", "Key", "v", "z", "--wait", "60"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(owner);
+    assert!(waiting.wait_with_output().unwrap().status.success());
+}
+
+/// A port has one owner, whichever process it is in.
+#[test]
+fn a_port_that_is_watched_elsewhere_is_refused() {
+    let home = home();
     home.run(&["set", "Key", "v", "y"]).lines();
     let mut owner = home
         .command()
@@ -347,24 +365,18 @@ fn a_store_in_use_is_refused_until_its_owner_is_gone_and_wait_waits_for_it() {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    // It has the store once it shows that change.
+    // It has the port once it shows that change.
     let mut line = String::new();
     BufReader::new(owner.stdout.take().unwrap())
         .read_line(&mut line)
         .unwrap();
     assert!(line.contains("\"set_value\""), "{line}");
-    home.run(&["set", "Key", "v", "z"]).error(5, "in_use");
-    home.run(&["stat"]).error(5, "in_use");
-    home.run(&["stat", "--wait", "0.05"]).error(5, "in_use");
-    let waiting = home
-        .command()
-        .args(["stat", "--wait", "60"])
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    home.run(&["watch", "p", "--once"]).error(5, "port_in_use");
+    home.run(&["port", "rm", "p"]).error(5, "port_in_use");
+    home.run(&["set", "Key", "v", "z"]).lines();
     owner.kill().unwrap();
     owner.wait().unwrap();
-    assert!(waiting.wait_with_output().unwrap().status.success());
+    home.run(&["watch", "p", "--once"]).lines();
 }
 
 #[test]

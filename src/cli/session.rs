@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clusdb::model::{Limits, State, evaluate};
-use clusdb::{Batch, Commit, KeyPath, Options, Progress, Store};
+use clusdb::{Batch, Commit, Error, KeyPath, Options, Progress, Reader, Stat, Store};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::args::Format;
@@ -34,16 +34,53 @@ impl Session {
         self.open(Store::options().create(false))
     }
 
+    /// Opens the store for a verb that only looks, beside a writer if one is running. Where the last writer was killed, the
+    /// store is recovered first, by opening it as a writer does.
+    pub fn read(&self) -> Result<Reader> {
+        let path = self.path()?;
+        let reader = Reader::open(path);
+        if reader.as_ref().is_ok_and(Reader::was_closed) {
+            return Ok(reader?);
+        }
+        match Store::options().create(false).open(path) {
+            // Another process writes it now.
+            Err(Error::InUse { .. }) => Ok(Reader::open(path)?),
+            Err(error) => Err(error.into()),
+            Ok(store) => {
+                self.tell_of_torn_tail(&store);
+                store.close()?;
+                Ok(Reader::open(path)?)
+            }
+        }
+    }
+
+    /// The same for a verb that needs a store, and makes one where nothing is.
+    pub fn read_or_create(&self) -> Result<Reader> {
+        match self.read() {
+            Err(failure) if failure.is_not_found() => {
+                self.open_or_create()?.close()?;
+                self.read()
+            }
+            read => read,
+        }
+    }
+
+    /// Figures of the store: those of the writer that opens it now, which knows of the tree, or of a reader beside another.
+    pub fn stat(&self) -> Result<Stat> {
+        let path = self.path()?;
+        match Store::options().create(false).open(path) {
+            Err(Error::InUse { .. }) => Ok(Reader::open(path)?.stat()?),
+            store => Ok(store?.stat()?),
+        }
+    }
+
     /// Opens the store for a verb that writes, making it where nothing is.
     pub fn open_or_create(&self) -> Result<Store> {
         self.open(Store::options())
     }
 
     fn open(&self, options: Options) -> Result<Store> {
-        let Some(path) = &self.store else {
-            let message = "which store? give --store DIR, or set CLUSDB_STORE";
-            return Err(Failure::usage("usage", message));
-        };
+        let path = self.path()?;
         let bar = ProgressBar::hidden();
         bar.set_style(bar_style());
         let (shown, is_shown) = (bar.clone(), AtomicBool::new(false));
@@ -58,6 +95,18 @@ impl Session {
         let opened = options.lock_timeout(self.wait).on_progress(watch).open(path);
         bar.finish_and_clear();
         let store = opened?;
+        self.tell_of_torn_tail(&store);
+        Ok(store)
+    }
+
+    fn path(&self) -> Result<&Path> {
+        self.store.as_deref().ok_or_else(|| {
+            let message = "which store? give --store DIR, or set CLUSDB_STORE";
+            Failure::usage("usage", message)
+        })
+    }
+
+    fn tell_of_torn_tail(&self, store: &Store) {
         if let (Some(torn), Format::Text) = (store.torn_tail(), self.format) {
             eprintln!(
                 "note: the last writer did not end well; {} bytes at offset {} of {} belonged to no finished \
@@ -67,7 +116,6 @@ impl Session {
                 torn.segment.display()
             );
         }
-        Ok(store)
     }
 
     /// Commits the batch, or shows what it would change.

@@ -162,7 +162,7 @@ fn read_text(file: &Path) -> Result<String> {
 
 pub fn get(session: &Session, arguments: &args::Get) -> Result {
     let key = argument_path(&arguments.key)?;
-    let store = session.open_existing()?;
+    let store = session.read()?;
     match store.entry(&key, &arguments.name)? {
         Some(entry) => session.output().one(&EntryJson::alone(&entry)),
         None if store.contains(&key)? => {
@@ -184,7 +184,7 @@ pub fn read(session: &Session, arguments: &args::Read) -> Result {
             json::add_read(&mut batch, line).map_err(|failure| failure.at_line(number))?;
         }
     }
-    let store = session.open_existing()?;
+    let store = session.read()?;
     let mut output = session.output();
     for reply in &store.read(&batch)? {
         output.item(&ReplyJson::from(reply))?;
@@ -221,9 +221,7 @@ impl Line for InfoJson {
 }
 
 pub fn info(session: &Session, arguments: &args::Info) -> Result {
-    let info = session
-        .open_existing()?
-        .key_info(&argument_path(&arguments.key)?)?;
+    let info = session.read()?.key_info(&argument_path(&arguments.key)?)?;
     session.output().one(&InfoJson {
         key: info.path.to_string(),
         subkeys: info.subkeys,
@@ -237,7 +235,7 @@ pub fn info(session: &Session, arguments: &args::Info) -> Result {
 
 pub fn ls(session: &Session, arguments: &args::Ls) -> Result {
     let key = argument_path(&arguments.key)?;
-    let store = session.open_existing()?;
+    let store = session.read()?;
     let entries: Vec<Entry> = match arguments.recursive {
         true => store.list_recursive(&key)?,
         false => store.list(&key)?,
@@ -251,14 +249,14 @@ pub fn ls(session: &Session, arguments: &args::Ls) -> Result {
 
 pub fn port_create(session: &Session, name: &str, key: &str) -> Result {
     let key = argument_path(key)?;
-    let store = session.open_or_create()?;
+    let store = session.read_or_create()?;
     store.port(name, &key)?;
     store.close()?;
     Ok(())
 }
 
 pub fn port_rm(session: &Session, name: &str) -> Result {
-    let store = session.open_existing()?;
+    let store = session.read()?;
     store.remove_port(name)?;
     store.close()?;
     Ok(())
@@ -283,7 +281,7 @@ impl Line for PortJson<'_> {
 }
 
 pub fn port_ls(session: &Session) -> Result {
-    let store = session.open_existing()?;
+    let store = session.read()?;
     let mut output = session.output();
     for PortInfo {
         name,
@@ -341,7 +339,7 @@ impl Line for StatJson {
 }
 
 pub fn stat(session: &Session) -> Result {
-    let stat: Stat = session.open_existing()?.stat()?;
+    let stat: Stat = session.stat()?;
     session.output().one(&StatJson {
         epoch: stat.epoch.to_string(),
         first_sequence: stat.first_sequence,

@@ -22,7 +22,7 @@ pub fn watch(session: &Session, arguments: &args::Watch) -> Result {
         let message = "the protocol's bytes do not tell where they end: give --once, or -o jsonl";
         return Err(Failure::usage("usage", message));
     }
-    let store = session.open_existing()?;
+    let store = session.read()?;
     let port = store.open_port(&arguments.name)?;
     let is_interrupted = told_of_interrupts();
     let mut output = session.output();
@@ -76,7 +76,7 @@ fn told_of_interrupts() -> Arc<AtomicBool> {
 }
 
 pub fn log(session: &Session, arguments: &args::Log) -> Result {
-    let store = session.open_existing()?;
+    let store = session.read()?;
     let records = store.log(arguments.from..=arguments.to)?;
     let mut output = session.output();
     write_view(&mut output, &records, false)?;

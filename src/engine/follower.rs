@@ -216,6 +216,11 @@ impl Source for Follower {
         0
     }
 
+    fn was_closed(&self) -> bool {
+        let fields = lock(&self.followed).head.read();
+        fields.is_some_and(|fields| fields.state == HeadState::Closed)
+    }
+
     fn check_open(&self) -> Result<()> {
         match self.is_closed.load(Ordering::Acquire) {
             true => Err(Error::Closed),

@@ -29,6 +29,8 @@ pub(crate) trait Source: Debug + Send + Sync {
     fn notification_limit_bytes(&self) -> u64;
     /// The state that the tree holds is that after this record; 0 if there is no tree.
     fn tree_sequence(&self) -> u64;
+    /// Whether the last writer has closed the store.
+    fn was_closed(&self) -> bool;
     fn check_open(&self) -> Result<()>;
     /// How far the journal may be shown. Never waits for the disk's writing.
     fn position(&self) -> Result<Position>;
@@ -119,6 +121,10 @@ impl Source for Engine {
         self.checkpointer
             .as_ref()
             .map_or(0, super::checkpoint::Checkpointer::tree_sequence)
+    }
+
+    fn was_closed(&self) -> bool {
+        Engine::check_open(self).is_err()
     }
 
     fn check_open(&self) -> Result<()> {
