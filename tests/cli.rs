@@ -409,6 +409,41 @@ fn reading_verbs_work_beside_a_running_writer() {
     assert_eq!(store.ports().unwrap(), []);
 }
 
+/// The command gets the lines; its exit decides whether they were taken.
+#[test]
+fn a_command_is_run_for_each_notification_and_acknowledges_by_its_exit() {
+    let home = Home::new();
+    home.run(&["port", "create", "p", ""]).lines();
+    home.run(&["set", "Key", "v", "x"]).lines();
+    let taken = home.store().with_file_name("taken");
+    let script = format!("cat >> '{}'", taken.display());
+    let failing = format!("{script}; exit 7");
+    home.run(&["watch", "p", "--once", "--", "sh", "-c", &failing])
+        .error(7, "command_failed");
+    home.run(&["watch", "p", "--once", "--", "sh", "-c", "kill -9 $$"])
+        .error(137, "command_failed");
+    home.run(&["watch", "p", "--once", "--", "no such command"])
+        .error(1, "io");
+    assert_eq!(home.run(&["port", "ls"]).lines()[0]["pending"], 1);
+    // One that does not read is no failure, and the next one starts behind it.
+    home.run(&["watch", "p", "--once", "--", "true"]).lines();
+    home.run(&["set", "Key", "v", "y"]).lines();
+    home.run(&["set", "Key", "v", "z"]).lines();
+    home.run(&["watch", "p", "--timeout", "0", "--", "sh", "-c", &script])
+        .lines();
+    assert_eq!(home.run(&["port", "ls"]).lines()[0]["pending"], 0);
+    let text = std::fs::read_to_string(taken).unwrap();
+    let lines: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let sequences: Vec<_> = lines
+        .iter()
+        .map(|line| line["sequence"].as_u64().unwrap())
+        .collect();
+    assert_eq!(sequences, [1, 1, 2, 3]);
+}
+
 /// Section 7: the protocol's bytes go in and come out, without any change of their own.
 #[test]
 fn the_protocols_bytes_go_in_and_come_out() {

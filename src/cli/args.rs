@@ -1,5 +1,6 @@
 //! The command line's words.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -196,6 +197,10 @@ pub struct Watch {
     /// base64.
     #[arg(long, conflicts_with = "commands")]
     pub wire: bool,
+    /// Run this command for each notification, with the lines on its standard input. The notification is acknowledged when it
+    /// exits with 0; with any other code the following ends, with that code.
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
 }
 
 #[derive(Debug, Args)]

@@ -1,6 +1,7 @@
 //! How a verb fails: a word and a message for the reader, an exit code for the caller.
 
 use std::fmt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 
 use clusdb::wire::WireProblem;
@@ -71,6 +72,21 @@ impl Failure {
         Failure {
             exit_code,
             ..Failure::usage("io", format!("cannot write the output: {error}"))
+        }
+    }
+
+    /// A command that was run has failed: its code becomes ours, and a signal's number 128 more, as in a shell.
+    pub fn of_command(name: &std::ffi::OsStr, status: std::process::ExitStatus) -> Failure {
+        let code = status
+            .code()
+            .or_else(|| status.signal().map(|signal| 128 + signal));
+        let exit_code = code
+            .and_then(|code| u8::try_from(code).ok())
+            .unwrap_or(exit::ERROR);
+        let message = format!("{} ended with {status}: not acknowledged", name.display());
+        Failure {
+            exit_code,
+            ..Failure::usage("command_failed", message)
         }
     }
 

@@ -1,6 +1,6 @@
 //! Writing results: lines for people, one JSON document, or one JSON object a line.
 
-use std::io::{self, StdoutLock, Write};
+use std::io::{self, Write};
 
 use serde::Serialize;
 
@@ -13,19 +13,23 @@ pub trait Line: Serialize {
     fn text(&self) -> String;
 }
 
-/// Standard output in the chosen format.
+/// Standard output, or the standard input of a command, in the chosen format.
 pub struct Output {
     format: Format,
-    out: io::BufWriter<StdoutLock<'static>>,
+    out: io::BufWriter<Box<dyn Write>>,
     /// Objects of a JSON array so far.
     written: u64,
 }
 
 impl Output {
     pub fn new(format: Format) -> Output {
+        Output::to(format, Box::new(io::stdout().lock()))
+    }
+
+    pub fn to(format: Format, out: Box<dyn Write>) -> Output {
         Output {
             format,
-            out: io::BufWriter::with_capacity(64 << 10, io::stdout().lock()),
+            out: io::BufWriter::with_capacity(64 << 10, out),
             written: 0,
         }
     }

@@ -1,5 +1,7 @@
 //! The verbs that show changes: `watch` and `log`.
 
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -18,7 +20,8 @@ use crate::session::Session;
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 pub fn watch(session: &Session, arguments: &args::Watch) -> Result {
-    if arguments.wire && session.format == Format::Text && !arguments.once {
+    let is_unbounded = arguments.command.is_empty() && !arguments.once;
+    if arguments.wire && session.format == Format::Text && is_unbounded {
         let message = "the protocol's bytes do not tell where they end: give --once, or -o jsonl";
         return Err(Failure::usage("usage", message));
     }
@@ -27,13 +30,14 @@ pub fn watch(session: &Session, arguments: &args::Watch) -> Result {
     let is_interrupted = told_of_interrupts();
     let mut output = session.output();
     while let Some(notification) = next(&port, arguments, &is_interrupted)? {
-        match (arguments.wire, session.format) {
-            (true, Format::Text) => output.raw(&to_wire(notification.to_wire())?)?,
-            (true, _) => write_wire(&mut output, &notification)?,
-            (false, _) => write_view(&mut output, &notification, arguments.commands)?,
-        }
         // Handed over first, then acknowledged: crash between, and the lines come again.
-        output.flush()?;
+        match arguments.command.is_empty() {
+            true => {
+                write_notification(&mut output, session.format, arguments, &notification)?;
+                output.flush()?;
+            }
+            false => run_command(session.format, arguments, &notification)?,
+        }
         if !arguments.no_acknowledge {
             notification.acknowledge()?;
         }
@@ -41,7 +45,55 @@ pub fn watch(session: &Session, arguments: &args::Watch) -> Result {
             break;
         }
     }
-    output.end()
+    match arguments.command.is_empty() {
+        true => output.end(),
+        false => Ok(()),
+    }
+}
+
+fn write_notification(
+    output: &mut Output,
+    format: Format,
+    arguments: &args::Watch,
+    notification: &JournalView,
+) -> Result {
+    match (arguments.wire, format) {
+        (true, Format::Text) => output.raw(&to_wire(notification.to_wire())?),
+        (true, _) => write_wire(output, notification),
+        (false, _) => write_view(output, notification, arguments.commands),
+    }
+}
+
+/// Runs the command with the notification on its standard input, and waits for its end.
+fn run_command(format: Format, arguments: &args::Watch, notification: &JournalView) -> Result {
+    let [name, rest @ ..] = arguments.command.as_slice() else {
+        return Ok(());
+    };
+    let started = Command::new(name).args(rest).stdin(Stdio::piped()).spawn();
+    let mut child = started.map_err(|error| Failure::io("run", Path::new(name), &error))?;
+    if let Some(input) = child.stdin.take() {
+        let mut input = Output::to(format, Box::new(input));
+        let written = write_notification(&mut input, format, arguments, notification);
+        let written = match arguments.wire {
+            true => written.and_then(|()| input.flush()),
+            false => written.and_then(|()| input.end()),
+        };
+        // A command need not read to the end: what counts is how it ends.
+        if let Err(failure) = written
+            && failure.exit_code() != 0
+        {
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(failure);
+        }
+    }
+    let status = child
+        .wait()
+        .map_err(|error| Failure::io("wait for", Path::new(name), &error))?;
+    match status.success() {
+        true => Ok(()),
+        false => Err(Failure::of_command(name, status)),
+    }
 }
 
 /// The next notification; none at the end of the time, or when the following was interrupted.
