@@ -137,6 +137,23 @@ fn damage_of(result: Result<Opened>) -> (PathBuf, u64) {
 }
 
 /// Crash story 1.
+/// Crash story 2, for those who only read: of the last group nobody says that it is durable but its writer.
+#[test]
+fn the_journal_itself_vouches_for_all_but_its_last_group() {
+    let fixture = Fixture::new();
+    let mut opened = fixture.open();
+    let follow = || Journal::follow(&fixture.probe, &fixture.layout, &fixture.identity).unwrap();
+    assert_eq!(follow().vouched_end().unwrap().sequence, 0);
+    let first = append(&mut opened.writer, &["A"]);
+    append(&mut opened.writer, &["B", "C", "D"]);
+    assert_eq!(follow().vouched_end().unwrap(), first[0]);
+    append(&mut opened.writer, &["E", "F"]);
+    assert_eq!(follow().vouched_end().unwrap().sequence, 4);
+    // And it ends before a frame that is no longer valid.
+    fixture.change_bytes(|bytes| bytes[first[0].offset as usize + 70] ^= 1);
+    assert_eq!(follow().vouched_end().unwrap().sequence, 0);
+}
+
 #[test]
 fn a_record_that_was_cut_does_not_come_back() {
     let fixture = Fixture::new();
