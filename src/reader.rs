@@ -327,7 +327,7 @@ impl Reader {
     /// Closes the store for all its handles and ports: waits for a commit that is under way, marks the journal as
     /// whole, lets the tree follow (for 30 seconds at most), and lets another process open the store. Gets that wait end
     /// with [`Closed`](Error::Closed). Dropping the last handle does the same, but can't tell of an error. A port stays
-    /// taken until its handles are dropped.
+    /// taken until its handles are dropped. A reader of a store that another process writes ends for itself alone.
     ///
     /// # Errors
     /// The mark could not be made durable; nothing is lost, and the next opening recovers.

@@ -17,7 +17,7 @@ use crate::reader::Reader;
 ///
 /// It is a [`Reader`] too, which has what reads and follows: `get`, `list`, `port`, `log` and so on.
 ///
-/// One process has a store open at a time. All methods can be called from any number of threads.
+/// One process writes a store at a time; others open a [`Reader`] of their own. All methods can be called from any number of threads.
 #[derive(Clone)]
 pub struct Store {
     engine: Arc<Engine>,
