@@ -253,6 +253,37 @@ fn without_a_head_that_can_be_believed_a_reader_shows_what_the_journal_vouches_f
     assert_eq!(get(&reader, "K"), Some(Value::dword(300)));
 }
 
+#[test]
+fn a_segment_that_is_cut_or_gone_is_damage_with_its_file() {
+    let (_folder, path, store) = open();
+    for number in 0..300 {
+        set(&store, "K", number);
+    }
+    drop(store);
+    let mut segments: Vec<_> = fs::read_dir(path.join("journal"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    segments.sort();
+    let last = segments.last().unwrap();
+    let refused = || {
+        let read = Reader::open(&path).and_then(|reader| reader.get(&key("K"), "v"));
+        match read {
+            Err(Error::Damaged { file, .. }) => assert_eq!(&file, last),
+            other => panic!("{other:?}"),
+        }
+    };
+    fs::File::options()
+        .write(true)
+        .open(last)
+        .unwrap()
+        .set_len(200)
+        .unwrap();
+    refused();
+    fs::remove_file(last).unwrap();
+    refused();
+}
+
 /// Does nothing, unless this process is a child.
 #[test]
 fn child_process() {

@@ -42,16 +42,12 @@ impl Session {
         if reader.as_ref().is_ok_and(Reader::was_closed) {
             return Ok(reader?);
         }
-        match Store::options().create(false).open(path) {
+        match self.try_open(path, Store::options().create(false)) {
             // Another process writes it now.
-            Err(Error::InUse { .. }) => Ok(Reader::open(path)?),
-            Err(error) => Err(error.into()),
-            Ok(store) => {
-                self.tell_of_torn_tail(&store);
-                store.close()?;
-                Ok(Reader::open(path)?)
-            }
+            Err(Error::InUse { .. }) => {}
+            store => store?.close()?,
         }
+        Ok(Reader::open(path)?)
     }
 
     /// The same for a verb that needs a store, and makes one where nothing is.
@@ -68,7 +64,7 @@ impl Session {
     /// Figures of the store: those of the writer that opens it now, which knows of the tree, or of a reader beside another.
     pub fn stat(&self) -> Result<Stat> {
         let path = self.path()?;
-        match Store::options().create(false).open(path) {
+        match self.try_open(path, Store::options().create(false)) {
             Err(Error::InUse { .. }) => Ok(Reader::open(path)?.stat()?),
             store => Ok(store?.stat()?),
         }
@@ -81,6 +77,11 @@ impl Session {
 
     fn open(&self, options: Options) -> Result<Store> {
         let path = self.path()?;
+        Ok(self.try_open(path, options.lock_timeout(self.wait))?)
+    }
+
+    /// Opens the store as a writer does, with a bar where it takes long.
+    fn try_open(&self, path: &Path, options: Options) -> clusdb::Result<Store> {
         let bar = ProgressBar::hidden();
         bar.set_style(bar_style());
         let (shown, is_shown) = (bar.clone(), AtomicBool::new(false));
@@ -92,21 +93,9 @@ impl Session {
             }
             shown.set_position(progress.done_bytes);
         };
-        let opened = options.lock_timeout(self.wait).on_progress(watch).open(path);
+        let opened = options.on_progress(watch).open(path);
         bar.finish_and_clear();
         let store = opened?;
-        self.tell_of_torn_tail(&store);
-        Ok(store)
-    }
-
-    fn path(&self) -> Result<&Path> {
-        self.store.as_deref().ok_or_else(|| {
-            let message = "which store? give --store DIR, or set CLUSDB_STORE";
-            Failure::usage("usage", message)
-        })
-    }
-
-    fn tell_of_torn_tail(&self, store: &Store) {
         if let (Some(torn), Format::Text) = (store.torn_tail(), self.format) {
             eprintln!(
                 "note: the last writer did not end well; {} bytes at offset {} of {} belonged to no finished \
@@ -116,6 +105,14 @@ impl Session {
                 torn.segment.display()
             );
         }
+        Ok(store)
+    }
+
+    fn path(&self) -> Result<&Path> {
+        self.store.as_deref().ok_or_else(|| {
+            let message = "which store? give --store DIR, or set CLUSDB_STORE";
+            Failure::usage("usage", message)
+        })
     }
 
     /// Commits the batch, or shows what it would change.

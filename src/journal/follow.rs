@@ -35,27 +35,27 @@ impl Journal {
         identity: &Identity,
         position: Position,
     ) -> Result<()> {
-        let is_known = |segment: &Arc<Segment>| segment.header.first_sequence == position.segment;
-        if !lock(&self.segments).iter().any(is_known) {
-            self.open_new_segments(env, layout, identity)?;
-        }
-        let segments = lock(&self.segments).clone();
-        let Some(last) = segments.iter().find(|segment| is_known(segment)) else {
+        let find = || {
+            let segments = lock(&self.segments);
+            let mut newest_first = segments.iter().rev();
+            newest_first
+                .find(|segment| segment.header.first_sequence == position.segment)
+                .cloned()
+        };
+        let found = match find() {
+            None => {
+                self.open_new_segments(env, layout, identity)?;
+                find()
+            }
+            found => found,
+        };
+        let Some(segment) = found else {
             let path = layout.segment(position.segment);
             let expected = format!("the segment of the record {}", position.sequence);
             return Err(Error::damaged(&path, 0, expected, "no such file"));
         };
-        let length = last.file.length().context("read the length of", &last.path)?;
-        if length < position.offset {
-            let expected = format!("the record {}", position.sequence);
-            return Err(Error::damaged(
-                &last.path,
-                length,
-                expected,
-                "the end of the file",
-            ));
-        }
-        last.mark_stable(position.offset);
+        // If the file is shorter, reading the frame says so.
+        segment.mark_stable(position.offset);
         Ok(())
     }
 

@@ -61,18 +61,6 @@ pub(crate) struct HeadFields {
 }
 
 impl HeadFields {
-    /// What a head says that cannot be read.
-    const NOTHING: HeadFields = HeadFields {
-        state: HeadState::Live,
-        incarnation: 0,
-        epoch: Epoch::from_bytes([0; 16]),
-        durable_sequence: 0,
-        frame_checksum: 0,
-        segment: 0,
-        offset: 0,
-        oldest_sequence: 0,
-    };
-
     fn encode(&self) -> [u8; END] {
         let mut bytes = [0; END];
         format::put_preamble(&mut bytes, HEAD_MAGIC);
@@ -157,29 +145,24 @@ impl Head {
     /// Makes the head anew and maps it. Written and synced first, so that no hole of it meets a full disk as a
     /// SIGBUS.
     pub(crate) fn create(env: &dyn Env, path: &Path, fields: HeadFields) -> Result<Head> {
-        let before = Head::map(env, path);
+        let before = FollowedHead::open(env, path).ok();
         let mut bytes = vec![0; PAGE_BYTES];
         bytes[..END].copy_from_slice(&fields.encode());
         write_aside(env, path, &bytes)?;
         // Those who wait on the old page are sent to the new one. Crash before it, and they look by themselves soon.
-        if let Ok(before) = before {
-            before.publish(|fields| fields.state = HeadState::Replaced);
+        if let Some(before) = before {
+            let last = before.read().unwrap_or(fields);
+            Head::new(before, last).publish(|fields| fields.state = HeadState::Replaced);
         }
-        Head::map(env, path)
+        Ok(Head::new(FollowedHead::open(env, path)?, fields))
     }
 
-    /// Maps the head that is there.
-    fn map(env: &dyn Env, path: &Path) -> Result<Head> {
-        let file = env.open_file(path).context("open", path)?;
-        let page = file.map_page().context("map", path)?;
-        let followed = FollowedHead { file, page };
-        let fields = followed.read().unwrap_or(HeadFields::NOTHING);
-        let FollowedHead { file, page } = followed;
-        Ok(Head {
+    fn new(FollowedHead { file, page }: FollowedHead, fields: HeadFields) -> Head {
+        Head {
             file,
             page,
             fields: Mutex::new(fields),
-        })
+        }
     }
 
     /// Changes the fields. Costs some stores to memory; nothing waits for the disk.
