@@ -201,6 +201,20 @@ fn check_name(name: &str, limit: Limit, maximum: u64) -> Result<(), NameError> {
     Ok(())
 }
 
+/// Whether a full path of a record is one that a key can have: separators between names, no NUL, and no deeper than keys are.
+/// For each record that is read, and so one pass over the bytes; how long a name is does not matter there.
+pub(crate) fn is_path(path: &str) -> bool {
+    let (mut before, mut depth) = (SEPARATOR as u8, 1);
+    for byte in path.bytes() {
+        if byte == 0 || byte == SEPARATOR as u8 && before == SEPARATOR as u8 {
+            return false;
+        }
+        depth += u64::from(byte == SEPARATOR as u8);
+        before = byte;
+    }
+    path.is_empty() || before != SEPARATOR as u8 && depth <= MAX_KEY_DEPTH
+}
+
 /// The path above `path`; none for the root. Works on stored and folded paths alike.
 pub(crate) fn parent(path: &str) -> Option<&str> {
     match path.rsplit_once(SEPARATOR) {
@@ -278,6 +292,28 @@ mod tests {
             let error = KeyPath::parse(path).unwrap_err();
             let path = path.to_owned();
             assert_eq!(error, NameError::EmptyComponent { path, offset });
+        }
+    }
+
+    #[test]
+    fn a_path_of_a_record_is_one_that_can_be_parsed() {
+        let deepest = vec!["k"; 512].join("\\");
+        let too_deep = format!("{deepest}\\k");
+        let paths = [
+            "",
+            "A",
+            "A\\b",
+            "é\\\u{10400}",
+            "\\",
+            "A\\",
+            "\\A",
+            "A\\\\B",
+            "A\0",
+            &deepest,
+            &too_deep,
+        ];
+        for path in paths {
+            assert_eq!(is_path(path), KeyPath::parse(path).is_ok(), "{path:?}");
         }
     }
 

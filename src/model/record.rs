@@ -10,6 +10,7 @@ use bincode::{BorrowDecode, Encode};
 use super::batch::{Acknowledgement, Batch};
 use super::change::{Change, CommandKind};
 use super::error::MalformedRecord;
+use super::key::is_path;
 use super::value::ValueRef;
 
 /// No record is larger than this, whatever the options of a store allow: 1 GiB.
@@ -276,6 +277,9 @@ impl<'a> RecordView<'a> {
         let mut changes: u64 = 0;
         for _ in 0..head.runs {
             let run: RunHead<'a> = decode(&mut rest).ok_or_else(|| malformed(rest, "a run's head"))?;
+            if !is_path(run.key) {
+                return Err(malformed(rest, "a run of a key with a valid path"));
+            }
             let end = (rest.len() as u64).checked_sub(run.bytes.into());
             let Some(end) = end.filter(|_| run.changes > 0) else {
                 return Err(malformed(rest, "a run of at least one change within the payload"));
@@ -469,6 +473,22 @@ mod tests {
                     assert_eq!(view.changes().count(), view.len());
                 }
             }
+        }
+    }
+
+    /// No batch makes such a record; a state that applied it would lose its root, or keys that nothing leads to.
+    #[test]
+    fn a_record_of_a_path_that_cannot_be_or_that_deletes_the_root_is_refused() {
+        for key in ["\\", "A\\", "A\\\\B", "A\0"] {
+            let mut record = Record::new();
+            record.push_key(CommandKind::CreateKey, key, true);
+            let error = RecordView::verify(record.payload()).unwrap_err();
+            assert_eq!(error.expected, "a run of a key with a valid path", "{key:?}");
+        }
+        for (kind, is_valid) in [(CommandKind::CreateKey, true), (CommandKind::DeleteKey, false)] {
+            let mut record = Record::new();
+            record.push_key(kind, "", false);
+            assert_eq!(RecordView::verify(record.payload()).is_ok(), is_valid, "{kind:?}");
         }
     }
 
