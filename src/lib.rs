@@ -14,6 +14,8 @@ mod error;
 mod format;
 mod identity;
 mod journal;
+#[cfg(feature = "json")]
+pub mod json;
 mod layout;
 mod options;
 mod port;

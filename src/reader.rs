@@ -10,7 +10,9 @@ use crate::engine::{OpenedFrom, Source};
 use crate::epoch::Epoch;
 use crate::error::{Error, Result};
 use crate::model::case_table::fold;
-use crate::model::{Entry, KeyInfo, KeyPath, ReadBatch, ReadReply, State, Value, ValueType, View};
+use crate::model::{
+    Batch, Entry, KeyInfo, KeyPath, ReadBatch, ReadReply, Record, State, Value, ValueType, View, evaluate,
+};
 use crate::options::Options;
 use crate::port::{Contents, Port, PortInfo, names};
 use crate::view::{Filter, JournalView};
@@ -66,7 +68,7 @@ impl Reader {
         Reader::options().open_reader(path)
     }
 
-    /// Options for opening a store; of these, the environment and the limit of a notification concern a reader.
+    /// Options for opening a store; of these, the environment, the limit of a notification and those of a dry run concern a reader.
     #[must_use]
     pub fn options() -> Options {
         Options::new()
@@ -155,6 +157,17 @@ impl Reader {
     /// Those of [`get`](Reader::get). A value that does not exist is a reply, and no error.
     pub fn read(&self, batch: &ReadBatch) -> Result<Vec<ReadReply>> {
         self.source.read(|visible| visible.state.read(batch))
+    }
+
+    /// What the batch would do now, without doing it: the record that committing it would make. The limits are those that
+    /// this handle was opened with.
+    ///
+    /// # Errors
+    /// [`Batch`](Error::Batch): the first command that fails, with its index; and those of [`get`](Reader::get).
+    pub fn dry_run(&self, batch: &Batch) -> Result<Record> {
+        let source = &*self.source;
+        let decided = source.read(|visible| evaluate(&visible.state, batch, source.limits()))?;
+        Ok(decided?)
     }
 
     /// What is known of a key: the numbers of keys and values right below, longest names, largest data, last write.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::engine::{Commit, Engine, Source};
 use crate::error::Result;
 use crate::journal::TornTail;
-use crate::model::{Batch, KeyPath, PlainWrite, Record, Value};
+use crate::model::{Batch, KeyPath, PlainWrite, Value};
 use crate::options::Options;
 use crate::reader::Reader;
 
@@ -107,14 +107,6 @@ impl Store {
     /// [`create_key`](Store::create_key).
     pub fn delete_value(&self, key: &KeyPath, name: &str) -> Result<Commit> {
         self.engine.commit_plain(PlainWrite::delete_value(key, name)?)
-    }
-
-    /// What the batch would do now, without doing it.
-    ///
-    /// # Errors
-    /// Those of [`commit`](Store::commit) that do not come from the disk.
-    pub fn dry_run(&self, batch: &Batch) -> Result<Record> {
-        self.engine.evaluate(batch)
     }
 
     /// What was cut from the end of the journal when the store was opened: commits that were never acknowledged.

@@ -9,7 +9,7 @@ const LAYERS: [&[&str]; 5] = [
     &["env", "error", "code", "epoch", "format", "layout", "sync"],
     &["journal", "identity", "port_file", "tree"],
     &["engine", "options"],
-    &["view", "port", "reader", "store"],
+    &["view", "port", "reader", "store", "json"],
 ];
 
 /// Upward on purpose: `Options::open` gives what the face is.

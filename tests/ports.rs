@@ -484,7 +484,7 @@ fn contents_count_once_they_are_acknowledged() {
     assert_eq!(seen(&after), [1, 2]);
     contents.acknowledge().unwrap();
     let (_copy, after) = killed(&path);
-    assert_eq!(seen(&after), []);
+    assert_eq!(seen(&after), [0; 0]);
 
     set(&store, "A", 3);
     let contents = port.resync().unwrap();

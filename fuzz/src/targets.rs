@@ -1,5 +1,6 @@
 //! The targets and their laws.
 
+use clusdb::json::{BatchLine, Reply};
 use clusdb::model::{KeyPath, Limits, Overlay, RecordView, State, evaluate};
 use clusdb::{Batch, ReadBatch, wire};
 
@@ -121,12 +122,21 @@ pub fn reg(data: &[u8]) {
 /// JSON lines: each is a command or is refused; what was accepted can be evaluated, and shown.
 pub fn json(data: &[u8]) {
     let Ok(text) = str::from_utf8(data) else { return };
-    let mut batch = Batch::at(&KeyPath::root());
-    for line in text.lines() {
-        if let Err(failure) = json_face::add_command(&mut batch, line) {
-            assert!(failure.exit_code() != 0);
+    if let Ok(reply) = text.parse::<Reply>() {
+        assert_eq!(reply.to_string().parse(), Ok(reply));
+    }
+    let mut line: BatchLine = text.parse().unwrap_or_default();
+    for command in text.lines() {
+        if line.add(command).is_ok() && line.to_batch().is_err() {
+            line = BatchLine::default();
         }
     }
+    let Ok(batch) = line.to_batch() else { return };
+    let read: BatchLine = line.to_string().parse().expect("a line that was written");
+    assert_eq!(
+        format!("{:?}", read.to_batch().expect("the same batch")),
+        format!("{batch:?}")
+    );
     if let Ok(record) = evaluate(&State::new(), &batch, &Limits::default()) {
         for change in record.view().changes() {
             let shown = serde_json::to_string(&json_face::ChangeJson::from(change)).expect("a line of JSON");

@@ -148,17 +148,30 @@ fn the_seeds_are_what_the_encoder_gives() {
     );
     let lines = [
         r#"{"command":"create_key","key":"A\\B"}"#,
-        r#"{"command":"set_value","key":"A","name":"n","type":"sz","data":"text"}"#,
-        r#"{"command":"set_value","key":"A","name":"n","type":"multi_sz","data":["a","b"]}"#,
-        r#"{"command":"set_value","key":"A","name":"n","type":"dword","data":7}"#,
-        r#"{"command":"set_value","key":"A","name":"n","type":12,"base64":"AAE="}"#,
-        r#"{"command":"delete_value","key":"A","name":"n"}"#,
+        r#"{"command":"set_value","name":"n","type":"sz","data":"text"}"#,
+        r#"{"command":"set_value","name":"n","type":"multi_sz","data":["a","b"]}"#,
+        r#"{"command":"create_key","key":"A"}"#,
+        r#"{"command":"set_value","name":"n","type":"dword","data":7}"#,
+        r#"{"command":"set_value","name":"n","type":12,"data_base64":"AAE="}"#,
+        r#"{"command":"condition_is_less_than","name":"n","type":"multi_sz","data":["a","b"]}"#,
+        r#"{"command":"delete_value","name":"n"}"#,
         r#"{"command":"delete_key","key":"A"}"#,
     ];
     for (index, line) in lines.iter().enumerate() {
         write("json", &format!("line{index}"), line.as_bytes());
     }
     write("json", "all", lines.join("\n").as_bytes());
+    let batch = format!(
+        r#"{{"at":"A\\B","commands":[{}]}}"#,
+        lines[lines.len() - 5..].join(",")
+    );
+    write("json", "batch", batch.as_bytes());
+    write("json", "reply", br#"{"sequence":7}"#);
+    write(
+        "json",
+        "refusal",
+        br#"{"error":"limit","message":"too long","index":2}"#,
+    );
 }
 
 fn batches() -> Vec<Batch> {

@@ -134,6 +134,9 @@ pub struct Batch {
     /// Show what would change, and change nothing.
     #[arg(long)]
     pub dry_run: bool,
+    /// Hand the batch to the daemon that owns the store and listens on this Unix socket.
+    #[arg(long, value_name = "SOCKET", conflicts_with_all = ["wire", "dry_run"])]
+    pub via: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -1,11 +1,12 @@
 //! How a verb fails: a word and a message for the reader, an exit code for the caller.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 
-use clusdb::wire::WireProblem;
-use clusdb::{CommandError, Error, NameError};
+use clusdb::json::{Failed, JsonError};
+use clusdb::{BatchError, Error, NameError};
 use serde::Serialize;
 
 use crate::args::Format;
@@ -17,7 +18,7 @@ pub type Result<T = ()> = std::result::Result<T, Failure>;
 #[derive(Debug, Serialize)]
 pub struct Failure {
     /// A stable word.
-    error: &'static str,
+    error: Cow<'static, str>,
     message: String,
     /// The failing command of a batch, from 0.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -42,7 +43,7 @@ pub mod exit {
 impl Failure {
     pub fn usage(word: &'static str, message: impl Into<String>) -> Failure {
         Failure {
-            error: word,
+            error: word.into(),
             message: message.into(),
             index: None,
             line: None,
@@ -136,20 +137,39 @@ impl fmt::Display for Failure {
     }
 }
 
+impl From<Failed> for Failure {
+    fn from(failed: Failed) -> Failure {
+        Failure {
+            exit_code: exit_code(&failed.error),
+            error: failed.error.into(),
+            message: failed.message,
+            index: failed.index,
+            line: None,
+        }
+    }
+}
+
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
-        let index = match &error {
-            Error::Batch(failed) => Some(failed.index),
-            Error::Wire(failed) => failed.index,
-            _ => None,
-        };
-        Failure {
-            error: error.word(),
-            message: error.to_string(),
-            index,
-            line: None,
-            exit_code: exit_code(&error),
-        }
+        Failed::from(error).into()
+    }
+}
+
+impl From<JsonError> for Failure {
+    fn from(error: JsonError) -> Failure {
+        Failed::from(error).into()
+    }
+}
+
+impl From<NameError> for Failure {
+    fn from(error: NameError) -> Failure {
+        Error::from(error).into()
+    }
+}
+
+impl From<BatchError> for Failure {
+    fn from(error: BatchError) -> Failure {
+        Error::from(error).into()
     }
 }
 
@@ -159,50 +179,14 @@ impl From<RegError> for Failure {
     }
 }
 
-impl From<NameError> for Failure {
-    fn from(error: NameError) -> Failure {
-        Failure::from(Error::from(error))
-    }
-}
-
-impl From<clusdb::BatchError> for Failure {
-    fn from(error: clusdb::BatchError) -> Failure {
-        Failure::from(Error::from(error))
-    }
-}
-
-fn exit_code(error: &Error) -> u8 {
-    match error {
-        Error::Name(error) => name_exit_code(error),
-        Error::Batch(error) => command_exit_code(&error.source),
-        Error::Plain(error) => command_exit_code(error),
-        Error::Wire(error) => match &error.problem {
-            WireProblem::Refused(error) => command_exit_code(error),
-            _ => exit::USAGE,
-        },
-        Error::KeyNotFound { .. }
-        | Error::ValueNotFound { .. }
-        | Error::StoreNotFound { .. }
-        | Error::PortNotFound { .. } => exit::NOT_FOUND,
-        Error::InUse { .. } | Error::PortInUse { .. } => exit::IN_USE,
-        Error::Damaged { .. } => exit::DAMAGE,
+/// What a stable word means to the caller.
+fn exit_code(word: &str) -> u8 {
+    match word {
+        "json" | "wire" | "path" | "name" | "no_current_key" => exit::USAGE,
+        "not_found" => exit::NOT_FOUND,
+        "condition_failed" => exit::CONDITION_FAILED,
+        "in_use" | "port_in_use" => exit::IN_USE,
+        "damaged" => exit::DAMAGE,
         _ => exit::ERROR,
-    }
-}
-
-fn command_exit_code(error: &CommandError) -> u8 {
-    match error {
-        CommandError::Name(error) => name_exit_code(error),
-        CommandError::NoCurrentKey => exit::USAGE,
-        CommandError::KeyNotFound { .. } | CommandError::ValueNotFound { .. } => exit::NOT_FOUND,
-        CommandError::ConditionFailed(_) => exit::CONDITION_FAILED,
-        _ => exit::ERROR,
-    }
-}
-
-fn name_exit_code(error: &NameError) -> u8 {
-    match error {
-        NameError::Limit(_) => exit::ERROR,
-        _ => exit::USAGE,
     }
 }

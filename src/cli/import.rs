@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use clusdb::model::case_table::fold;
-use clusdb::{Batch, Entry, Error, KeyPath, Store, Value, ValueType};
+use clusdb::{Batch, Entry, Error, KeyPath, Reader, Value, ValueType};
 
 use crate::args;
 use crate::failure::{Failure, Result};
@@ -26,7 +26,7 @@ pub fn run(session: &Session, arguments: &args::Import) -> Result {
     }
     let desired = Desired::new(&at, sections)?;
     if arguments.dry_run {
-        let batch = match session.open_existing() {
+        let batch = match session.read() {
             Ok(store) => desired.differences(Some(&store))?,
             Err(failure) if failure.is_not_found() => desired.differences(None)?,
             Err(failure) => return Err(failure),
@@ -34,7 +34,7 @@ pub fn run(session: &Session, arguments: &args::Import) -> Result {
         return session.commit(batch, true);
     }
     let store = session.open_or_create()?;
-    let batch = desired.differences(Some(&store))?;
+    let batch = desired.differences(Some(&*store))?;
     let committed = session.commit_to(&store, batch);
     spinner.finish_and_clear();
     committed
@@ -140,7 +140,7 @@ impl Desired {
 
     /// The batch that makes the store equal to the file at and below its topmost keys. It deletes only topmost
     /// keys of what goes, and holds only differences; CREATE_KEY of a key that exists makes it current.
-    fn differences(&self, store: Option<&Store>) -> Result<Batch> {
+    fn differences(&self, store: Option<&Reader>) -> Result<Batch> {
         let mut batch = Batch::at(&KeyPath::root());
         let mut stored = Stored::default();
         for topmost in &self.topmost {

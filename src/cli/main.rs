@@ -10,6 +10,7 @@ mod reg;
 mod session;
 mod tour;
 mod verbs;
+mod via;
 mod watch;
 
 use std::process::ExitCode;

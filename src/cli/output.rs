@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use clusdb::json::Committed;
 use serde::Serialize;
 
 use crate::args::Format;
@@ -89,12 +90,6 @@ impl Output {
 }
 
 /// What a writing verb answers.
-#[derive(Debug, Serialize)]
-pub struct Committed {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub sequence: Option<u64>,
-}
-
 impl Line for Committed {
     fn text(&self) -> String {
         match self.sequence {

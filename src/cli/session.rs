@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use clusdb::json::Committed;
 use clusdb::model::{Limits, State, evaluate};
 use clusdb::{Batch, Commit, Error, KeyPath, Options, Progress, Reader, Stat, Store};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -12,7 +13,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::args::Format;
 use crate::failure::{Failure, Result};
 use crate::json::ChangeJson;
-use crate::output::{Committed, Output};
+use crate::output::Output;
 
 /// The common arguments.
 pub struct Session {
@@ -138,7 +139,7 @@ impl Session {
 
     fn show_dry_run(&self, batch: &Batch) -> Result {
         // A dry run makes no store: one that is not there is empty.
-        let record = match self.open_existing() {
+        let record = match self.read() {
             Ok(store) => store.dry_run(batch)?,
             Err(failure) if failure.is_not_found() => {
                 evaluate(&State::new(), batch, &Limits::default()).map_err(clusdb::Error::from)?

@@ -6,11 +6,11 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use clusdb::json::BatchLine;
 use clusdb::{Batch, KeyPath, Store};
 
 use crate::args;
 use crate::failure::{Failure, Result};
-use crate::json;
 use crate::reg::{self, SectionKind};
 use crate::session::Session;
 
@@ -213,11 +213,11 @@ fn sample() -> Result<Batch> {
 }
 
 fn change() -> Result<Batch> {
-    let mut batch = Batch::at(&KeyPath::parse(KEY)?);
+    let mut batch = BatchLine::at(&KeyPath::parse(KEY)?);
     for line in CHANGE.lines() {
-        json::add_command(&mut batch, line)?;
+        batch.add(line)?;
     }
-    Ok(batch)
+    Ok(batch.to_batch()?)
 }
 
 struct Steps {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use clusdb::json::BatchLine;
 use clusdb::{Batch, Entry, KeyPath, OpenedFrom, PortInfo, ReadBatch, Stat, Value, ValueType};
 use serde::Serialize;
 
@@ -10,6 +11,7 @@ use crate::failure::{Failure, Result};
 use crate::json::{self, EntryJson, ReplyJson};
 use crate::output::{Line, escape_control, rfc3339};
 use crate::session::{Session, argument_path, read_input};
+use crate::via;
 
 pub fn set(session: &Session, arguments: &args::Set) -> Result {
     let key = argument_path(&arguments.key)?;
@@ -60,7 +62,7 @@ fn value_of(arguments: &args::Set) -> Result<Value> {
         ValueType::SZ => Ok(Value::sz(text)),
         ValueType::EXPAND_SZ => Ok(Value::expand_sz(text)),
         ValueType::DWORD | ValueType::DWORD_BIG_ENDIAN | ValueType::QWORD => {
-            let number = integer(text).and_then(|number| json::integer(value_type, number));
+            let number = integer(text).and_then(|number| Value::integer(value_type, number));
             let message = || format!("{text:?} is not a {value_type}: give a number, decimal or 0x…");
             number.ok_or_else(|| Failure::usage("data", message()))
         }
@@ -135,18 +137,25 @@ pub fn batch(session: &Session, arguments: &args::Batch) -> Result {
         return session.commit(batch, arguments.dry_run);
     }
     let text = read_text(&arguments.file)?;
-    let mut batch = Batch::at(&at);
-    let mut lines = Vec::new();
+    let (mut batch, mut lines) = (BatchLine::at(&at), Vec::new());
     for (number, line) in (1..).zip(text.lines()) {
         if line.trim().is_empty() {
             continue;
         }
-        json::add_command(&mut batch, line).map_err(|failure| failure.at_line(number))?;
         lines.push(number);
+        batch
+            .add(line)
+            .map_err(|error| Failure::from(error).with_lines(&lines))?;
     }
-    session
-        .commit(batch, arguments.dry_run)
-        .map_err(|failure| failure.with_lines(&lines))
+    let done = match &arguments.via {
+        Some(socket) => via::send(socket, &batch).and_then(|committed| session.output().one(&committed)),
+        None => commit_line(session, &batch, arguments.dry_run),
+    };
+    done.map_err(|failure| failure.with_lines(&lines))
+}
+
+fn commit_line(session: &Session, batch: &BatchLine, dry_run: bool) -> Result {
+    session.commit(batch.to_batch()?, dry_run)
 }
 
 /// A file of JSON lines.

@@ -6,7 +6,7 @@ use std::sync::PoisonError;
 use super::Engine;
 use crate::error::{Error, Result};
 use crate::journal::{AppendError, FrameKind, Pending, Writer};
-use crate::model::{Batch, Limits, Overlay, PlainWrite, Record, evaluate};
+use crate::model::{Batch, Limits, Overlay, PlainWrite, Record};
 use crate::sync::lock;
 
 /// Batches of one group hold about this many bytes of data together, so that one large batch does not delay many.
@@ -107,12 +107,6 @@ impl Engine {
         };
         self.queue
             .submit(request, fits, |group| self.lead(&group), abandoned)
-    }
-
-    /// What the batch would do now, without doing it.
-    pub(crate) fn evaluate(&self, batch: &Batch) -> Result<Record> {
-        self.read(|visible| evaluate(&visible.state, batch, &self.limits))?
-            .map_err(Error::from)
     }
 
     /// Commits a group, and answers each of it.

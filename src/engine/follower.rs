@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::identity::Identity;
 use crate::journal::{FollowedHead, HeadFields, HeadState, Journal, Position, replay};
 use crate::layout::Layout;
-use crate::model::{Batch, State};
+use crate::model::{Batch, Limits, State};
 use crate::options::Options;
 use crate::sync::{Mutex, lock};
 
@@ -30,6 +30,7 @@ pub(crate) struct Follower {
     this: Weak<Follower>,
     env: Arc<dyn Env>,
     layout: Layout,
+    limits: Limits,
     notification_limit_bytes: u64,
     journal: Journal,
     followed: Mutex<Followed>,
@@ -74,6 +75,7 @@ impl Follower {
             this: this.clone(),
             env,
             layout,
+            limits: options.limits,
             notification_limit_bytes: options.notification_limit_bytes,
             journal,
             followed: Mutex::new(Followed {
@@ -207,6 +209,10 @@ impl Source for Follower {
 
     fn epoch_of(&self, sequence: u64) -> Epoch {
         lock(&self.followed).identity.epoch_of(sequence)
+    }
+
+    fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     fn notification_limit_bytes(&self) -> u64 {

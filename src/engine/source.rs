@@ -12,7 +12,7 @@ use crate::epoch::Epoch;
 use crate::error::Result;
 use crate::journal::{FollowedHead, Journal, Position};
 use crate::layout::Layout;
-use crate::model::Batch;
+use crate::model::{Batch, Limits};
 
 /// An open store, to read and to follow.
 pub(crate) trait Source: Debug + Send + Sync {
@@ -26,6 +26,7 @@ pub(crate) trait Source: Debug + Send + Sync {
     fn has_epoch(&self, epoch: Epoch) -> bool;
     /// The epoch that this sequence number was committed under.
     fn epoch_of(&self, sequence: u64) -> Epoch;
+    fn limits(&self) -> &Limits;
     fn notification_limit_bytes(&self) -> u64;
     /// The state that the tree holds is that after this record; 0 if there is no tree.
     fn tree_sequence(&self) -> u64;
@@ -111,6 +112,10 @@ impl Source for Engine {
 
     fn epoch_of(&self, sequence: u64) -> Epoch {
         self.identity.epoch_of(sequence)
+    }
+
+    fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     fn notification_limit_bytes(&self) -> u64 {

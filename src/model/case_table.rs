@@ -242,7 +242,7 @@ mod tests {
                 assert_eq!(ours, std, "U+{cp:04X}");
             }
         }
-        assert_eq!(later, AFTER_15_0.iter().map(|r| r.1 - r.0 + 1).sum());
+        assert_eq!(later, AFTER_15_0.iter().map(|r| r.1 - r.0 + 1).sum::<u32>());
     }
 
     #[test]

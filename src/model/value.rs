@@ -124,6 +124,17 @@ impl Value {
         Value::new(ValueType::QWORD, number.to_le_bytes())
     }
 
+    /// The number in this type, if it is an integer's and the number fits.
+    #[must_use]
+    pub fn integer(value_type: ValueType, number: u64) -> Option<Value> {
+        match value_type {
+            ValueType::DWORD => number.try_into().ok().map(Value::dword),
+            ValueType::DWORD_BIG_ENDIAN => number.try_into().ok().map(Value::dword_big_endian),
+            ValueType::QWORD => Some(Value::qword(number)),
+            _ => None,
+        }
+    }
+
     /// The type.
     #[must_use]
     pub fn value_type(&self) -> ValueType {
