@@ -1,5 +1,5 @@
-//! From a commit to a follower in another process, beside a bare futex ping between two processes:
-//! `cargo bench --bench follow`.
+//! From a commit to a follower in another process, beside a bare futex ping between two processes; and a follower's walk of
+//! what is pending beside the writer's own: `cargo bench --bench follow`.
 //!
 //! The store is in `/dev/shm`, where a sync costs nothing: what is measured is from the call of `commit` to the return of the
 //! follower's `get`, the disk left out. The ping goes from a store of the time into a shared page to the return of the wait.
@@ -24,10 +24,10 @@ mod linux {
     use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
     use clusdb::env::{Env, OsEnv, PAGE_BYTES, Page};
-    use clusdb::{Batch, KeyPath, Reader, Store, Value};
+    use clusdb::{Batch, KeyPath, Port, Reader, Store, Value};
     use rustix::thread::futex::{self, Flags};
 
-    use crate::support::{Figures, median_micros};
+    use crate::support::{Figures, median_micros, timed};
 
     const ROUNDS: usize = 9;
     const PINGS: u64 = 300;
@@ -37,6 +37,9 @@ mod linux {
     const TOOK: usize = 1;
     const TAKEN: usize = 2;
     const PING: usize = 3;
+    /// How often the follower has been told to walk.
+    const WALK: usize = 4;
+    const CHANGES: u32 = 200_000;
 
     pub fn main() {
         let arguments: Vec<_> = std::env::args().collect();
@@ -57,8 +60,11 @@ mod linux {
     }
 
     fn took(page: &Page, sent: u64) {
-        page.word(TOOK)
-            .store(nanos().saturating_sub(sent), Ordering::Release);
+        took_nanos(page, nanos().saturating_sub(sent));
+    }
+
+    fn took_nanos(page: &Page, nanos: u64) {
+        page.word(TOOK).store(nanos, Ordering::Release);
         page.word(TAKEN).fetch_add(1, Ordering::Release);
     }
 
@@ -77,6 +83,17 @@ mod linux {
             }
         }
         let reader = Reader::open(folder.join("store")).expect("a store");
+        if role == "walk" {
+            let port = reader.open_port("theirs").expect("a port");
+            let mut told = 0;
+            loop {
+                took_nanos(&page, walk(&port));
+                told += 1;
+                while page.word(WALK).load(Ordering::Acquire) < told {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            }
+        }
         let port = reader.port("bench", &KeyPath::root()).expect("a port");
         page.word(TAKEN).fetch_add(1, Ordering::Release);
         loop {
@@ -87,6 +104,21 @@ mod linux {
             let sent = u64::from_le_bytes(value.data.try_into().expect("8 bytes"));
             took(&page, sent);
         }
+    }
+
+    /// Gets and walks all that is pending, and goes back to the beginning. In nanoseconds.
+    fn walk(port: &Port) -> u64 {
+        let (sum, took) = timed(|| {
+            let mut sum = 0;
+            while let Some(got) = port.try_get().expect("a notification") {
+                let changes = got.batches().flat_map(|batch| batch.changes());
+                sum += changes.map(|change| change.key().len() as u64).sum::<u64>();
+            }
+            sum
+        });
+        assert!(sum > u64::from(CHANGES));
+        port.rewind().expect("a rewind");
+        took.as_nanos() as u64
     }
 
     struct Ended(Child);
@@ -128,11 +160,17 @@ mod linux {
         let folder = folder.path();
         std::fs::write(folder.join("page"), vec![0; PAGE_BYTES]).expect("a page");
         let page = map(folder);
-        let store = Store::options()
-            .tree(false)
-            .open(folder.join("store"))
-            .expect("a store");
-        let (follower, pinged) = (start("follow", folder, &page), start("ping", folder, &page));
+        let store = || {
+            let options = Store::options().tree(false);
+            options.open(folder.join("store")).expect("a store")
+        };
+        wakes(&store(), folder, &page);
+        std::fs::remove_dir_all(folder.join("store")).expect("a folder");
+        walks(&store(), folder, &page);
+    }
+
+    fn wakes(store: &Store, folder: &Path, page: &Page) {
+        let (follower, pinged) = (start("follow", folder, page), start("ping", folder, page));
         let commit = || {
             let mut batch = Batch::at(&KeyPath::root());
             batch.set_value("sent", Value::qword(nanos())).expect("a command");
@@ -145,9 +183,36 @@ mod linux {
         };
         let mut figures = Figures::new("commit to wake in another process, p50", "µs");
         for _ in 0..ROUNDS {
-            figures.round(|| measure(&page, &commit), || measure(&page, &ping));
+            figures.round(|| measure(page, &commit), || measure(page, &ping));
         }
         figures.print();
         drop((follower, pinged));
+    }
+
+    fn walks(store: &Store, folder: &Path, page: &Page) {
+        let open = |name| store.port(name, &KeyPath::root()).expect("a port");
+        let own = open("own");
+        drop(open("theirs"));
+        for number in 0..CHANGES {
+            let key = format!(r"Cluster\Resources\Resource{:03}", number % 500);
+            let mut batch = Batch::at(&KeyPath::parse(&key).expect("a path"));
+            batch.create_key("").expect("a command");
+            batch.set_value("sent", Value::dword(number)).expect("a command");
+            store.commit(batch).expect("a commit");
+        }
+        let follower = start("walk", folder, page);
+        let mut figures = Figures::new("a follower's get and walk (raw: the writer's own)", "ms");
+        let theirs = || {
+            let before = page.word(TAKEN).load(Ordering::Acquire);
+            page.word(WALK).fetch_add(1, Ordering::Release);
+            wait_until(page, before + 1);
+            page.word(TOOK).load(Ordering::Acquire) as f64 / 1e6
+        };
+        walk(&own);
+        for _ in 0..ROUNDS {
+            figures.round(theirs, || walk(&own) as f64 / 1e6);
+        }
+        figures.print();
+        drop(follower);
     }
 }

@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
-use clusdb::{Batch, Entry, Error, KeyPath, Options, ReadBatch, Reader, Store, Value};
+use clusdb::{Batch, Entry, Error, KeyPath, Notification, Options, ReadBatch, Reader, Store, Value};
 
 const ROLE: &str = "CLUSDB_FOLLOW_ROLE";
 const FOLDER: &str = "CLUSDB_FOLLOW_FOLDER";
@@ -22,7 +22,7 @@ fn key(path: &str) -> KeyPath {
 
 fn options() -> Options {
     // Small, so that segments are rotated all the time.
-    Store::options().segment_size_bytes(16 << 10)
+    Store::options().segment_size_bytes(variable("CLUSDB_SEGMENT_BYTES").unwrap_or(16 << 10))
 }
 
 fn open() -> (tempfile::TempDir, PathBuf, Store) {
@@ -320,22 +320,33 @@ fn write(path: &Path, first: u32) {
     }
 }
 
-/// Says each batch that it is shown, and acknowledges.
+/// Says each batch that it is shown, and acknowledges three notifications at a time, so that a kill finds some that are not.
 fn follow(path: &Path, port: &str) {
     let reader = Reader::open(path).unwrap();
     let port = reader.port(port, &key(&format!("K\\{port}"))).unwrap();
     say(&format!("\nready {}", port.acknowledged()));
+    let mut held = Vec::new();
     loop {
-        let notification = port.get().unwrap();
+        let got = port.get_timeout(Duration::from_millis(20)).unwrap();
+        if held.len() == 3 || got.is_none() {
+            for notification in held.drain(..) {
+                acknowledge(&notification);
+            }
+        }
+        let Some(notification) = got else { continue };
         for batch in notification.batches() {
             let value = batch.changes().last().unwrap().value().unwrap();
             let number = u32::from_le_bytes(value.data.try_into().unwrap());
             say(&format!("shown {} {number}", batch.sequence()));
         }
-        notification.acknowledge().unwrap();
-        let last = notification.batches().last().unwrap().sequence();
-        say(&format!("acknowledged {last}"));
+        held.push(notification);
     }
+}
+
+fn acknowledge(notification: &Notification) {
+    notification.acknowledge().unwrap();
+    let last = notification.batches().last().unwrap().sequence();
+    say(&format!("acknowledged {last}"));
 }
 
 struct Running {
@@ -467,19 +478,24 @@ struct Follower {
 
 impl Follower {
     /// What came twice, came because it was not acknowledged.
-    fn hear(&mut self, lines: &[String]) {
+    fn hear(&mut self, lines: &[String], transcript: &Path) {
+        let mut file = fs::File::options()
+            .append(true)
+            .create(true)
+            .open(transcript)
+            .unwrap();
+        file.write_all((lines.join("\n") + "\n").as_bytes()).unwrap();
         for line in lines {
             let words: Vec<_> = line.split(' ').collect();
             match words[..] {
                 ["shown", sequence, number] => {
                     let (sequence, number) = (sequence.parse().unwrap(), number.parse().unwrap());
-                    if let Some(at) = self.shown.iter().position(|(shown, _)| *shown >= sequence) {
-                        assert!(
-                            sequence > self.acknowledged,
-                            "{sequence} came after it was acknowledged"
-                        );
-                        self.shown.truncate(at);
-                    }
+                    assert!(
+                        sequence > self.acknowledged,
+                        "{sequence} came after it was acknowledged"
+                    );
+                    let at = self.shown.partition_point(|(shown, _)| *shown < sequence);
+                    self.shown.truncate(at);
                     self.shown.push((sequence, number));
                 }
                 ["acknowledged", sequence] => self.acknowledged = sequence.parse().unwrap(),
@@ -489,23 +505,27 @@ impl Follower {
     }
 }
 
-/// `CLUSDB_KILL_ROUNDS` makes it longer.
+fn variable(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+/// `CLUSDB_KILL_ROUNDS` and `CLUSDB_KILL_PAUSE` (milliseconds at most between two kills) make it longer, for which segments of 16 KiB are
+/// too many (`CLUSDB_SEGMENT_BYTES`); `CLUSDB_KEEP` is a folder for the store and for what the followers have said.
 #[test]
 fn each_followers_stream_is_the_journals_whoever_is_killed() {
-    let rounds = std::env::var("CLUSDB_KILL_ROUNDS")
-        .ok()
-        .and_then(|rounds| rounds.parse().ok());
-    let rounds: u32 = rounds.unwrap_or(60);
-    let seed = std::env::var("CLUSDB_SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok());
+    let rounds = variable("CLUSDB_KILL_ROUNDS").unwrap_or(60);
+    let pause = variable("CLUSDB_KILL_PAUSE").unwrap_or(40);
+    let seed = variable("CLUSDB_SEED");
     let now = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .unwrap();
     let mut random = Random(seed.unwrap_or(now.as_nanos() as u64 | 1));
     println!("followers: CLUSDB_SEED={}", random.0);
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("store");
+    let temporary = tempfile::tempdir().unwrap();
+    let kept = std::env::var_os("CLUSDB_KEEP").map(std::path::PathBuf::from);
+    let folder = kept.as_deref().unwrap_or(temporary.path());
+    let transcript = |number: usize| folder.join(format!("follower.{number}"));
+    let path = folder.join("store");
     let start_writer = || Running::start(&path, "write 0");
     let start_follower = |number: u32| Running::start(&path, &format!("follow {number}"));
     // The ports are there before the first commit.
@@ -522,11 +542,11 @@ fn each_followers_stream_is_the_journals_whoever_is_killed() {
         .collect();
     let mut writer = start_writer();
     for _ in 0..rounds {
-        std::thread::sleep(Duration::from_millis(random.below(40)));
+        std::thread::sleep(Duration::from_millis(random.below(pause)));
         match random.below(u64::from(SUBTREES) + 2) as usize {
             victim if victim < followers.len() => {
                 let killed = std::mem::replace(&mut followers[victim].0, start_dummy());
-                followers[victim].1.hear(&killed.kill());
+                followers[victim].1.hear(&killed.kill(), &transcript(victim));
                 followers[victim].0 = start_follower(victim as u32);
             }
             _ => {
@@ -569,8 +589,28 @@ fn each_followers_stream_is_the_journals_whoever_is_killed() {
         while acknowledged() < last && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(5));
         }
-        follower.hear(&running.kill());
-        assert_eq!(follower.shown, expected, "follower {number}");
+        follower.hear(&running.kill(), &transcript(number));
+        assert!(follower.shown == expected, "follower {number}");
+    }
+    store.close().unwrap();
+    count_and_hash(folder);
+}
+
+/// By a program of another language, which reads the journal by its document alone.
+fn count_and_hash(folder: &Path) {
+    let program = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/independent/streams.py");
+    match Command::new("python3").arg(program).arg(folder).output() {
+        Ok(output) => {
+            let said = String::from_utf8(output.stdout).unwrap();
+            println!("{said}");
+            assert!(
+                output.status.success(),
+                "{said}{}",
+                String::from_utf8_lossy(&output.stderr)
+            );
+            assert_eq!(said.matches(" is the journal's").count(), SUBTREES as usize);
+        }
+        Err(error) => eprintln!("no python3 to count and hash: {error}"),
     }
 }
 
