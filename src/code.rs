@@ -39,6 +39,8 @@ pub mod codes {
     pub const ERROR_NO_MORE_ITEMS: u32 = 259;
     /// It belongs to another history.
     pub const ERROR_FILE_INVALID: u32 = 1006;
+    /// It is gone from the journal.
+    pub const ERROR_JOURNAL_ENTRY_DELETED: u32 = 1181;
     /// Text that is not Unicode.
     pub const ERROR_NO_UNICODE_TRANSLATION: u32 = 1113;
     /// It was written by another version.
@@ -80,6 +82,7 @@ impl Error {
             Error::Closed => ERROR_INVALID_HANDLE,
             Error::PortExists { .. } => ERROR_ALREADY_EXISTS,
             Error::PortClosed { .. } => ERROR_NO_MORE_ITEMS,
+            Error::Lagged { .. } | Error::Trimmed { .. } => ERROR_JOURNAL_ENTRY_DELETED,
             Error::EpochMismatch { .. } | Error::StoreReplaced { .. } => ERROR_FILE_INVALID,
             Error::ReadOnly { .. } => ERROR_ACCESS_DENIED,
             Error::AcknowledgementRefused { .. } => ERROR_INVALID_OPERATION,
@@ -304,6 +307,21 @@ mod tests {
                     expected: crate::Epoch::from_bytes([0; 16]),
                     found: crate::Epoch::from_bytes([1; 16]),
                 },
+            ),
+            (
+                "records that were trimmed",
+                Error::Lagged {
+                    name: text(),
+                    epoch: crate::Epoch::from_bytes([0; 16]),
+                    asked: 1,
+                    oldest: 2,
+                    time: 0,
+                    reason: crate::TrimReason::Bytes,
+                },
+            ),
+            (
+                "records that were trimmed",
+                Error::Trimmed { asked: 1, oldest: 2 },
             ),
             ("committing through a reader", Error::ReadOnly { path: file() }),
             (

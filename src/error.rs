@@ -176,6 +176,32 @@ pub enum Error {
         /// The port's epoch.
         found: crate::Epoch,
     },
+    /// Records that the port had not shown are gone: the journal has a limit, and was trimmed. No gap is silent.
+    #[error(
+        "the port {name:?} was left behind: it asked for the record {asked} of epoch {epoch}, the oldest is {oldest} ({reason}, at {time} µs since 1970): read the contents anew with resync"
+    )]
+    Lagged {
+        /// The port's name.
+        name: String,
+        /// The epoch of what it asked for.
+        epoch: crate::Epoch,
+        /// The first record that it would have shown, or may have shown, and that is gone.
+        asked: u64,
+        /// The oldest record that there is.
+        oldest: u64,
+        /// When it was trimmed, in microseconds since 1970; 0 if that is not known.
+        time: i64,
+        /// Why.
+        reason: TrimReason,
+    },
+    /// The journal was trimmed while it was read; what was asked for is gone.
+    #[error("the record {asked} was trimmed, the oldest is {oldest}: begin there")]
+    Trimmed {
+        /// The record that was to be read.
+        asked: u64,
+        /// The oldest record that there is.
+        oldest: u64,
+    },
     /// The store was opened to be read; another process may be writing it.
     #[error("the store {} was opened to be read: open it to write, or work through its owner", path.display())]
     ReadOnly {
@@ -217,6 +243,44 @@ pub enum AcknowledgementRefusal {
     Repeated,
 }
 
+/// Why records that a port needed were trimmed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum TrimReason {
+    /// The journal was longer than its limit in bytes.
+    #[error("the journal was over its limit in bytes")]
+    Bytes,
+    /// They were older than the limit.
+    #[error("they were over the limit in age")]
+    Age,
+    /// They were damaged, and cut out by a repair.
+    #[error("they were damaged, and a repair has cut them out")]
+    Repair,
+    /// What was noted of it cannot be read.
+    #[error("why is not known")]
+    Unknown,
+}
+
+impl TrimReason {
+    pub(crate) fn number(self) -> u32 {
+        match self {
+            TrimReason::Bytes => 1,
+            TrimReason::Age => 2,
+            TrimReason::Repair => 3,
+            TrimReason::Unknown => 4,
+        }
+    }
+
+    pub(crate) fn from_number(number: u32) -> TrimReason {
+        match number {
+            1 => TrimReason::Bytes,
+            2 => TrimReason::Age,
+            3 => TrimReason::Repair,
+            _ => TrimReason::Unknown,
+        }
+    }
+}
+
 impl Error {
     /// A stable word for the kind of failure, the same as the command line's `"error"`.
     #[must_use]
@@ -248,6 +312,8 @@ impl Error {
             Error::PortClosed { .. } => "port_closed",
             Error::EpochMismatch { .. } => "epoch_mismatch",
             Error::AcknowledgementRefused { .. } => "acknowledgement_refused",
+            Error::Lagged { .. } => "lagged",
+            Error::Trimmed { .. } => "trimmed",
             Error::ReadOnly { .. } => "read_only",
             Error::StoreReplaced { .. } => "store_replaced",
         }

@@ -6,7 +6,7 @@ use crate::env::File;
 use crate::error::{Error, IoContext, Result};
 
 /// The version of the format. Before 1.0 every change of any file bumps it, and other versions are refused.
-pub(crate) const FORMAT_VERSION: u32 = 2;
+pub(crate) const FORMAT_VERSION: u32 = 3;
 
 /// Magic, version, and a checksum of both that no version will ever move: so a newer file is told from a damaged one.
 pub(crate) const PREAMBLE_BYTES: usize = VERSION_CHECKSUM + 4;
@@ -19,6 +19,8 @@ pub(crate) const STORE_MAGIC: Magic = *b"CLUSDBst";
 pub(crate) const SEGMENT_MAGIC: Magic = *b"CLUSDBsg";
 pub(crate) const HEAD_MAGIC: Magic = *b"CLUSDBhd";
 pub(crate) const PORT_MAGIC: Magic = *b"CLUSDBpt";
+pub(crate) const NOTE_MAGIC: Magic = *b"CLUSDBtn";
+pub(crate) const SNAPSHOT_MAGIC: Magic = *b"CLUSDBsn";
 
 pub(crate) fn put<const N: usize>(bytes: &mut [u8], offset: usize, field: [u8; N]) {
     bytes[offset..offset + N].copy_from_slice(&field);
@@ -116,8 +118,8 @@ mod tests {
         assert!(matches!(
             check(&newer),
             Err(Error::UnsupportedVersion {
-                found: 3,
-                supported: 2,
+                found: 4,
+                supported: 3,
                 ..
             })
         ));

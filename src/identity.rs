@@ -54,9 +54,21 @@ impl Identity {
         self.lineage[later.saturating_sub(1)].0
     }
 
-    /// Whether this epoch is part of the history.
-    pub(crate) fn has(&self, epoch: Epoch) -> bool {
-        self.lineage.iter().any(|(known, _)| *known == epoch)
+    /// The last sequence number that was, or may yet be, committed under this epoch; 0 if it is not part of the history.
+    pub(crate) fn end_of(&self, epoch: Epoch) -> u64 {
+        let Some(index) = self.lineage.iter().position(|(known, _)| *known == epoch) else {
+            return 0;
+        };
+        let next = self.lineage.get(index + 1);
+        next.map_or(u64::MAX, |(_, first)| first - 1)
+    }
+
+    /// The same store after its journal was trimmed.
+    pub(crate) fn trimmed(&self, trim_base: u64) -> Identity {
+        Identity {
+            trim_base,
+            ..self.clone()
+        }
     }
 
     pub(crate) fn write(&self, env: &dyn Env, path: &Path) -> Result<()> {
@@ -177,6 +189,7 @@ mod tests {
         assert_eq!(identity.epoch_of(9), epoch(1));
         assert_eq!(identity.epoch_of(10), epoch(2));
         assert_eq!(identity.epoch(), epoch(2));
-        assert!(identity.has(epoch(1)) && !identity.has(epoch(3)));
+        let ends = [1, 2, 3].map(|byte| identity.end_of(epoch(byte)));
+        assert_eq!(ends, [9, u64::MAX, 0]);
     }
 }

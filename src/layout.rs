@@ -15,8 +15,11 @@ const LOCK: &str = "lock";
 const HEAD: &str = "head";
 const JOURNAL: &str = "journal";
 const PORTS: &str = "ports";
+const SNAPSHOTS: &str = "snapshots";
 const SEGMENT_EXTENSION: &str = "segment";
 const PORT_EXTENSION: &str = "port";
+const NOTE_EXTENSION: &str = "trimmed";
+const SNAPSHOT_EXTENSION: &str = "snapshot";
 /// A file that is being written, to be renamed when it is whole. What a crash leaves of it is removed.
 const UNFINISHED_EXTENSION: &str = "unfinished";
 const PORT_LOCK: &str = ".lock";
@@ -66,10 +69,26 @@ impl Layout {
     }
 
     pub(crate) fn parse_segment(name: &OsStr) -> Option<u64> {
-        let digits = stem_of(name, SEGMENT_EXTENSION)?;
-        let is_number = digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit());
-        let first = is_number.then(|| digits.parse().ok()).flatten();
-        first.filter(|first| *first > 0)
+        sequence_of(name, SEGMENT_EXTENSION)
+    }
+
+    pub(crate) fn snapshots(&self) -> PathBuf {
+        self.root.join(SNAPSHOTS)
+    }
+
+    /// Named by the record whose state it is.
+    pub(crate) fn snapshot(&self, sequence: u64) -> PathBuf {
+        self.snapshots()
+            .join(format!("{sequence:020}.{SNAPSHOT_EXTENSION}"))
+    }
+
+    /// A snapshot that is being written.
+    pub(crate) fn snapshot_draft(&self) -> PathBuf {
+        Layout::unfinished(&self.snapshots().join(SNAPSHOT_EXTENSION))
+    }
+
+    pub(crate) fn parse_snapshot(name: &OsStr) -> Option<u64> {
+        sequence_of(name, SNAPSHOT_EXTENSION)
     }
 
     pub(crate) fn ports(&self) -> PathBuf {
@@ -79,6 +98,11 @@ impl Layout {
     /// The file of a port whose name has been checked.
     pub(crate) fn port(&self, name: &str) -> PathBuf {
         self.ports().join(format!("{name}.{PORT_EXTENSION}"))
+    }
+
+    /// What trimming knows of a port.
+    pub(crate) fn trim_note(&self, name: &str) -> PathBuf {
+        self.ports().join(format!("{name}.{NOTE_EXTENSION}"))
     }
 
     /// Locked while a port is made; never a port, whose name has no dot at its start.
@@ -104,6 +128,14 @@ impl Layout {
             || path == Layout::unfinished(&self.store())
             || path == Layout::unfinished(&self.head())
     }
+}
+
+/// The number that a file is named by, in 20 digits.
+fn sequence_of(name: &OsStr, extension: &str) -> Option<u64> {
+    let digits = stem_of(name, extension)?;
+    let is_number = digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let sequence = is_number.then(|| digits.parse().ok()).flatten();
+    sequence.filter(|sequence| *sequence > 0)
 }
 
 fn stem_of<'a>(name: &'a OsStr, extension: &str) -> Option<&'a str> {
@@ -143,7 +175,10 @@ pub(crate) fn remove_if_there(env: &dyn Env, path: &Path) -> Result<()> {
 /// Removes what writers that were cut short left in the store's folders.
 pub(crate) fn remove_unfinished(env: &dyn Env, layout: &Layout) -> Result<()> {
     let unfinished = |folder: PathBuf| -> Result<Vec<PathBuf>> {
-        let names = env.list_dir(&folder).context("list", &folder)?;
+        let names = match env.list_dir(&folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            names => names.context("list", &folder)?,
+        };
         let is_unfinished = |name: &&std::ffi::OsString| stem_of(name, UNFINISHED_EXTENSION).is_some();
         Ok(names
             .iter()
@@ -162,6 +197,7 @@ pub(crate) fn remove_unfinished(env: &dyn Env, layout: &Layout) -> Result<()> {
     }
     found.extend(unfinished(layout.root().to_owned())?);
     found.extend(unfinished(layout.journal())?);
+    found.extend(unfinished(layout.snapshots())?);
     for path in found {
         remove_if_there(env, &path)?;
         tracing::info!(path = %path.display(), "removed an unfinished file");

@@ -24,15 +24,17 @@ mod port_file;
 #[path = "../tests/support/probe.rs"]
 mod probe;
 mod reader;
+mod snapshot;
 mod store;
 mod sync;
 mod tree;
+mod trim_note;
 mod view;
 
 pub use code::codes;
-pub use engine::{Commit, OpenedFrom};
+pub use engine::{Commit, OpenedFrom, Trimmed};
 pub use epoch::Epoch;
-pub use error::{AcknowledgementRefusal, Error, Result};
+pub use error::{AcknowledgementRefusal, Error, Result, TrimReason};
 pub use journal::TornTail;
 pub use model::wire;
 pub use model::{

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::engine::{Engine, Follower};
+use crate::engine::{Engine, Follower, RetentionLimits};
 use crate::env::{Env, OsEnv};
 use crate::epoch::Epoch;
 use crate::error::Result;
@@ -37,6 +37,9 @@ pub struct Options {
     pub(crate) lock_timeout: Duration,
     pub(crate) progress: Option<Watcher>,
     pub(crate) tree: TreeOptions,
+    pub(crate) retention: RetentionLimits,
+    /// Whether snapshots are made and the journal is trimmed without being asked.
+    pub(crate) is_kept: bool,
 }
 
 /// How the copy of the state on disk is kept.
@@ -77,6 +80,8 @@ impl Options {
             lock_timeout: Duration::ZERO,
             progress: None,
             tree: TreeOptions::default(),
+            retention: RetentionLimits::default(),
+            is_kept: true,
         }
     }
 
@@ -148,12 +153,37 @@ impl Options {
         self
     }
 
+    /// Bytes of the journal, at most; 1 GiB by default. Trimming takes what snapshots and ports do not need; over this, it
+    /// also takes what ports have not read, from the oldest on, and their next get is [`Lagged`](crate::Error::Lagged). The
+    /// journal behind the older of two snapshots stays.
+    #[must_use]
+    pub fn journal_limit_bytes(mut self, bytes: u64) -> Options {
+        self.retention.bytes = bytes;
+        self
+    }
+
+    /// The same for the age of records; no limit by default. Of the time between two segments of the journal no more
+    /// than half the limit counts, so that a clock that jumps leaves no port behind.
+    #[must_use]
+    pub fn journal_limit_age(mut self, age: Duration) -> Options {
+        self.retention.age = Some(age);
+        self
+    }
+
+    /// Whether snapshots are made, and the journal is trimmed, whenever enough has come (the default), in a thread of its own;
+    /// otherwise when [`snapshot`](Store::snapshot) and [`trim`](Store::trim) are called.
+    #[must_use]
+    pub fn keep(mut self, keep: bool) -> Options {
+        self.is_kept = keep;
+        self
+    }
+
     /// The environment that the store's files live in; the operating system's by default. The tree knows of that
-    /// one only, and is turned off.
+    /// one only, and is turned off; so is what keeps the store by itself ([`keep`](Options::keep)).
     #[must_use]
     pub fn env(mut self, env: Arc<dyn Env>) -> Options {
         self.env = env;
-        self.tree(false)
+        self.tree(false).keep(false)
     }
 
     /// Opens the store in this directory. Recovers it first where it was not closed: blocks until what it shows is

@@ -9,13 +9,14 @@ use std::sync::Arc;
 use crate::engine::{OpenedFrom, Source};
 use crate::epoch::Epoch;
 use crate::error::{Error, Result};
+use crate::journal::Filter;
 use crate::model::case_table::fold;
 use crate::model::{
     Batch, Entry, KeyInfo, KeyPath, ReadBatch, ReadReply, Record, State, Value, ValueType, View, evaluate,
 };
 use crate::options::Options;
 use crate::port::{Contents, Port, PortInfo, names};
-use crate::view::{Filter, JournalView};
+use crate::view::JournalView;
 
 /// An open store, to read and to follow. Cloning gives another handle of it.
 #[derive(Clone)]

@@ -5,7 +5,7 @@ use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::engine::{Commit, Engine, Source};
+use crate::engine::{Commit, Engine, Source, Trimmed};
 use crate::error::Result;
 use crate::journal::TornTail;
 use crate::model::{Batch, KeyPath, PlainWrite, Value};
@@ -107,6 +107,27 @@ impl Store {
     /// [`create_key`](Store::create_key).
     pub fn delete_value(&self, key: &KeyPath, name: &str) -> Result<Commit> {
         self.engine.commit_plain(PlainWrite::delete_value(key, name)?)
+    }
+
+    /// Makes a snapshot: the whole state after some record, in a file that is checked when it is read. Gives the sequence number
+    /// of that record; none if nothing was committed yet. Commits go on meanwhile. Takes as much memory as the state for a
+    /// moment, since what was written is read back. It is durable when this returns.
+    ///
+    /// # Errors
+    /// [`Io`](crate::Error::Io), [`Closed`](crate::Error::Closed). Nothing is lost then.
+    pub fn snapshot(&self) -> Result<Option<u64>> {
+        let taken = self.engine.keeper.snapshot()?;
+        Ok(taken.map(|meta| meta.sequence))
+    }
+
+    /// Trims the journal: removes segments that are older than two snapshots, and that no port needs or that are over the limits
+    /// ([`journal_limit_bytes`](crate::Options::journal_limit_bytes)). Views of them stay valid. Without two snapshots
+    /// nothing goes.
+    ///
+    /// # Errors
+    /// [`Io`](crate::Error::Io), [`Closed`](crate::Error::Closed). What was left half done is finished by the next opening.
+    pub fn trim(&self) -> Result<Trimmed> {
+        self.engine.keeper.trim()
     }
 
     /// What was cut from the end of the journal when the store was opened: commits that were never acknowledged.

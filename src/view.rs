@@ -4,56 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::env::Map;
-use crate::error::{Error, Result};
-use crate::journal::{FRAME_HEADER_BYTES, Frame, FrameKind, Journal, Position, Visited};
+use crate::error::Result;
+use crate::journal::{Filter, Frame, FrameKind, Journal, Position, Visited, is_deletion};
 use crate::model::wire::{WireError, encode_changes};
-use crate::model::{Change, CommandKind, RecordView, Relation, relation};
-
-/// Which records of the journal a view shows, and what of them.
-#[derive(Debug, Clone)]
-pub(crate) enum Filter {
-    /// Every record, plain writes too.
-    Everything,
-    /// What a port on this folded path shows (specification, section 3): the batches' commands at or below it, and
-    /// the deletions of a key above it.
-    Port(Arc<str>),
-}
-
-impl Filter {
-    fn shows_record(&self, frame: &Frame<'_>) -> bool {
-        match self {
-            Filter::Everything => true,
-            Filter::Port(key) if frame.meta.kind == FrameKind::Batch => {
-                let record = RecordView::verified(frame.payload);
-                record.runs().any(|run| match relation(run.key, key) {
-                    Relation::AtOrBelow => true,
-                    Relation::Above => run.changes().any(|change| is_deletion(&change)),
-                    Relation::Apart => false,
-                })
-            }
-            Filter::Port(_) => false,
-        }
-    }
-
-    /// The key that shown paths are at or below, folded.
-    fn key(&self) -> &str {
-        match self {
-            Filter::Everything => "",
-            Filter::Port(key) => key,
-        }
-    }
-
-    fn relation(&self, path: &str) -> Relation {
-        match self {
-            Filter::Everything => Relation::AtOrBelow,
-            Filter::Port(key) => relation(path, key),
-        }
-    }
-}
-
-fn is_deletion(change: &Change<'_>) -> bool {
-    change.kind() == CommandKind::DeleteKey
-}
+use crate::model::{Change, RecordView, Relation};
 
 /// Frames that stand one behind the other in a mapped segment, all of which are shown.
 #[derive(Debug, Clone)]
@@ -100,10 +54,7 @@ impl JournalView {
         let mut bytes: u64 = 0;
         journal.scan(position, last, &mut |visited| {
             let frame = &visited.frame;
-            RecordView::verify(frame.payload).map_err(|malformed| {
-                let at = visited.offset + FRAME_HEADER_BYTES + malformed.offset;
-                Error::damaged(visited.path, at as u64, malformed.expected, "other bytes")
-            })?;
+            visited.verify()?;
             if !view.filter.shows_record(frame) {
                 return Ok(true);
             }

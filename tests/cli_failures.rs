@@ -403,7 +403,7 @@ fn a_newer_format_is_refused_by_name() {
         let path = home.store().join(file);
         let whole = std::fs::read(&path).unwrap();
         let mut newer = whole.clone();
-        newer[8..12].copy_from_slice(&3u32.to_le_bytes());
+        newer[8..12].copy_from_slice(&4u32.to_le_bytes());
         let checksum = crc32fast::hash(&newer[..12]);
         newer[12..16].copy_from_slice(&checksum.to_le_bytes());
         std::fs::write(&path, &newer).unwrap();

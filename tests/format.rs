@@ -11,9 +11,10 @@ use clusdb::{Batch, Entry, Epoch, Error, KeyPath, Store, Value, ValueType};
 
 const SEGMENT: &str = "journal/00000000000000000001.segment";
 const SECOND: &str = "journal/00000000000000000014.segment";
+const SNAPSHOT: &str = "snapshots/00000000000000000009.snapshot";
 
 fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/v2")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/v3")
 }
 
 fn copy_folder(from: &Path, to: &Path) {
@@ -98,15 +99,15 @@ fn stores_that_this_version_has_written_are_read_as_they_were() {
 fn stores_of_another_version_are_refused_by_name() {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("store");
-    let old = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/v1/closed");
+    let old = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/v2/closed");
     copy_folder(&old, &path);
     let error = Store::open(&path).unwrap_err();
     assert!(
         matches!(
             error,
             Error::UnsupportedVersion {
-                found: 1,
-                supported: 2,
+                found: 2,
+                supported: 3,
                 ..
             }
         ),
@@ -134,6 +135,17 @@ fn the_kept_stores_are_those_of_this_version() {
         let worker = store.port("worker", &KeyPath::parse("Key1").unwrap()).unwrap();
         for number in 0..17_u32 {
             commit_one(&store, number);
+            if number == 8 {
+                assert_eq!(
+                    store.snapshot().unwrap(),
+                    store
+                        .log(1..=u64::MAX)
+                        .unwrap()
+                        .batches()
+                        .last()
+                        .map(|batch| batch.sequence())
+                );
+            }
             if number == 4 {
                 port.get().unwrap().acknowledge().unwrap();
             }
@@ -162,9 +174,9 @@ fn the_kept_stores_are_those_of_this_version() {
         store.close().unwrap();
         copy_folder(&path, &fixtures().join("closed"));
     }
-    for file in ["store", "head", "ports/follower.port", SEGMENT, SECOND] {
+    for file in ["store", "head", "ports/follower.port", SEGMENT, SECOND, SNAPSHOT] {
         let bytes = fs::read(fixtures().join("closed").join(file)).unwrap();
-        assert_eq!(bytes[8..12], 2_u32.to_le_bytes(), "{file}");
+        assert_eq!(bytes[8..12], 3_u32.to_le_bytes(), "{file}");
     }
 }
 
@@ -261,12 +273,12 @@ fn each_fields_corruption_gives_the_error_that_the_document_names() {
     let second = (first + 64 + length.next_multiple_of(8)) as u64;
     let rows: &[Row] = &[
         ("store: magic", "store", 0, b"CLUSDBxx", Preamble, DamagedAt(0)),
-        ("store: version", "store", 8, &[3], Preamble, Unsupported),
+        ("store: version", "store", 8, &[4], Preamble, Unsupported),
         (
             "store: version without its CRC",
             "store",
             8,
-            &[3],
+            &[4],
             Nothing,
             DamagedAt(8),
         ),
@@ -369,7 +381,7 @@ fn each_fields_corruption_gives_the_error_that_the_document_names() {
             "frame: kind",
             SEGMENT,
             first + 20,
-            &[3],
+            &[4],
             Frame(first),
             DamagedAt(128),
         ),
@@ -462,7 +474,7 @@ fn each_fields_corruption_gives_the_error_that_the_document_names() {
             Damaged("a change"),
         ),
         ("head: magic", "head", 0, b"x", Preamble, AsBefore),
-        ("head: version", "head", 8, &[3], Preamble, Unsupported),
+        ("head: version", "head", 8, &[4], Preamble, Unsupported),
         ("head: sequence lock", "head", 16, &[1], Nothing, AsBefore),
         ("head: state", "head", 32, &[9], Nothing, AsBefore),
         (
@@ -537,8 +549,8 @@ fn a_ports_file_is_refused_by_name_or_goes_back_by_one_acknowledgement() {
     let is_damaged = |result| matches!(result, Err(Error::Damaged { .. }));
     assert!(is_damaged(refused("magic", 0, b"x", &preamble)));
     assert!(matches!(
-        refused("version", 8, &[3], &preamble),
-        Err(Error::UnsupportedVersion { found: 3, .. })
+        refused("version", 8, &[4], &preamble),
+        Err(Error::UnsupportedVersion { found: 4, .. })
     ));
     assert!(is_damaged(refused(
         "the head without its CRC",

@@ -7,7 +7,14 @@ use std::path::{Path, PathBuf};
 const LAYERS: [&[&str]; 5] = [
     &["model"],
     &["env", "error", "code", "epoch", "format", "layout", "sync"],
-    &["journal", "identity", "port_file", "tree"],
+    &[
+        "journal",
+        "identity",
+        "port_file",
+        "trim_note",
+        "tree",
+        "snapshot",
+    ],
     &["engine", "options"],
     &["view", "port", "reader", "store", "json"],
 ];

@@ -70,6 +70,10 @@ pub enum Verb {
     Log(Log),
     /// Show figures of the store
     Stat,
+    /// Make a snapshot: the whole state in one file, to open from and to trim behind
+    Snapshot,
+    /// Remove the part of the journal that two snapshots, and all ports, no longer need
+    Trim,
     /// Show the main job on sample data: commit, SIGKILL, reopen, and the notification is still there
     Tour(Tour),
 }

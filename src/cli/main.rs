@@ -5,6 +5,7 @@ mod args;
 mod failure;
 mod import;
 mod json;
+mod keeping;
 mod output;
 mod reg;
 mod session;
@@ -71,6 +72,8 @@ fn run(cli: Cli) -> Result {
         Verb::Watch(arguments) => watch::watch(&session, &arguments),
         Verb::Log(arguments) => watch::log(&session, &arguments),
         Verb::Stat => verbs::stat(&session),
+        Verb::Snapshot => keeping::snapshot(&session),
+        Verb::Trim => keeping::trim(&session),
         Verb::Tour(arguments) => tour::run(&session, &arguments),
     }
 }

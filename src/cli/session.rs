@@ -30,7 +30,7 @@ impl Session {
         Output::new(self.format)
     }
 
-    /// Opens the store for a verb that only looks: it must be there.
+    /// Opens the store for a verb that writes what must be there.
     pub fn open_existing(&self) -> Result<Store> {
         self.open(Store::options().create(false))
     }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use clusdb::json::BatchLine;
-use clusdb::{Batch, Entry, KeyPath, OpenedFrom, PortInfo, ReadBatch, Stat, Value, ValueType};
+use clusdb::{Batch, Entry, KeyPath, OpenedFrom, ReadBatch, Stat, Value, ValueType};
 use serde::Serialize;
 
 use crate::args;
@@ -277,13 +277,25 @@ struct PortJson<'a> {
     key: &'a str,
     acknowledged: u64,
     pending: u64,
+    /// Bytes of the journal from the first pending batch on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lag_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes_until_lost: Option<u64>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    lagging: bool,
 }
 
 impl Line for PortJson<'_> {
     fn text(&self) -> String {
         let key = escape_control(self.key);
+        let lag = match (self.lagging, self.lag_bytes, self.bytes_until_lost) {
+            (true, _, _) => "  LEFT BEHIND: changes are gone".to_owned(),
+            (false, Some(lag), Some(left)) => format!("  {lag} bytes behind, lost after {left} more"),
+            _ => String::new(),
+        };
         format!(
-            "{:<20} {:>8} pending, acknowledged to {:<8} {key}",
+            "{:<20} {:>8} pending, acknowledged to {:<8} {key}{lag}",
             self.name, self.pending, self.acknowledged
         )
     }
@@ -292,18 +304,15 @@ impl Line for PortJson<'_> {
 pub fn port_ls(session: &Session) -> Result {
     let store = session.read()?;
     let mut output = session.output();
-    for PortInfo {
-        name,
-        key,
-        acknowledged,
-        pending,
-    } in &store.ports()?
-    {
+    for port in &store.ports()? {
         output.item(&PortJson {
-            name,
-            key: key.as_str(),
-            acknowledged: *acknowledged,
-            pending: *pending,
+            name: &port.name,
+            key: port.key.as_str(),
+            acknowledged: port.acknowledged,
+            pending: port.pending,
+            lag_bytes: (port.pending > 0).then_some(port.lag_bytes),
+            bytes_until_lost: port.bytes_until_lost,
+            lagging: port.is_lagging,
         })?;
     }
     output.end()
@@ -356,6 +365,7 @@ pub fn stat(session: &Session) -> Result {
         tree_sequence: stat.tree_sequence,
         opened_from: match stat.opened_from {
             OpenedFrom::Tree => "tree",
+            OpenedFrom::Snapshot => "snapshot",
             _ => "journal",
         },
         replayed: stat.replayed,

@@ -1,22 +1,128 @@
-//! What an opening starts from: the state that a tree holds, if one can be believed.
+//! What an opening starts from: the state that a tree or a snapshot holds, if one can be believed; else nothing, if the
+//! journal reaches back to the beginning.
+
+use std::path::PathBuf;
 
 use super::checkpoint::OpenTree;
+use super::{OpenedFrom, snapshots};
+use crate::error::{Error, Result};
 use crate::identity::Identity;
+use crate::journal::{Found, Recovery, Voucher};
+use crate::layout::Layout;
 use crate::model::State;
-use crate::options::TreeOptions;
+use crate::options::{Options, TreeOptions};
 use crate::tree::{Folders, Meta, TreeFault, Worker};
 
-/// A state, and the tree that it was loaded from.
+/// A state that the journal has led to, and what it was loaded from.
 #[derive(Debug)]
 pub(super) struct Base {
     pub(super) state: State,
-    pub(super) tree: OpenTree,
-    pub(super) meta: Meta,
+    pub(super) from: OpenedFrom,
+    pub(super) tree: Option<(OpenTree, Meta)>,
 }
 
 impl Base {
+    /// Finds the state to start from. Recovery starts behind it, and takes the word of all that it was found in for how far the
+    /// journal was durable.
+    ///
+    /// # Errors
+    /// `Damaged` if the journal was trimmed, and nothing has the state that it goes on from.
+    pub(super) fn find(options: &Options, layout: &Layout, recovery: &mut Recovery<'_>) -> Result<Base> {
+        if let Some(TreeBase { state, tree, meta }) = from_tree(options, layout, recovery)? {
+            let (from, tree) = (OpenedFrom::Tree, Some((tree, meta)));
+            return Ok(Base { state, from, tree });
+        }
+        let tree = None;
+        if let Some(state) = from_snapshot(options, layout, recovery)? {
+            let from = OpenedFrom::Snapshot;
+            return Ok(Base { state, from, tree });
+        }
+        let trim_base = recovery.identity.trim_base;
+        if trim_base > 1 {
+            let expected = format!("a snapshot of the record {} or a later one", trim_base - 1);
+            return Err(Error::damaged(
+                &layout.snapshots(),
+                0,
+                expected,
+                "none that is whole",
+            ));
+        }
+        let (state, from) = (State::new(), OpenedFrom::Journal);
+        Ok(Base { state, from, tree })
+    }
+}
+
+/// What a copy of the state says of how far the journal was durable.
+fn voucher(by: PathBuf, meta: &Meta) -> Voucher {
+    Voucher {
+        by,
+        epoch: meta.epoch,
+        sequence: meta.sequence,
+        checksum: meta.frame_checksum,
+    }
+}
+
+fn from_tree(options: &Options, layout: &Layout, recovery: &mut Recovery<'_>) -> Result<Option<TreeBase>> {
+    let folders = Folders::new(layout.root());
+    while let Some(base) = TreeBase::load(&options.tree, &folders, recovery.identity) {
+        let voucher = voucher(folders.path(base.tree.number), &base.meta);
+        match recovery.find(voucher.sequence)? {
+            Found::Checksum(checksum) if checksum == voucher.checksum => {
+                recovery.start = voucher.sequence;
+                recovery.vouchers.push(voucher);
+                return Ok(Some(base));
+            }
+            // A copy of what another journal has become under the same epoch.
+            Found::Checksum(_) => base.refuse(&folders, &TreeFault::OtherHistory),
+            Found::Before => base.refuse(&folders, &TreeFault::Outdated),
+            // Recovery says so.
+            Found::Behind => {
+                recovery.vouchers.push(voucher);
+                return Ok(None);
+            }
+        }
+    }
+    Ok(None)
+}
+
+fn from_snapshot(options: &Options, layout: &Layout, recovery: &mut Recovery<'_>) -> Result<Option<State>> {
+    let env = &*options.env;
+    let mut found = None;
+    for meta in snapshots::metas(env, layout, recovery.identity)? {
+        let voucher = voucher(layout.snapshot(meta.sequence), &meta);
+        match recovery.find(voucher.sequence)? {
+            Found::Checksum(checksum) if checksum == voucher.checksum => {}
+            Found::Behind => {
+                recovery.vouchers.push(voucher);
+                continue;
+            }
+            _ => {
+                tracing::warn!(by = %voucher.by.display(), "passed over a snapshot that the journal does not lead to");
+                continue;
+            }
+        }
+        if found.is_none()
+            && let Some(state) = snapshots::load(env, layout, &meta)
+        {
+            recovery.start = meta.sequence;
+            found = Some(state);
+        }
+        recovery.vouchers.push(voucher);
+    }
+    Ok(found)
+}
+
+/// A state, and the tree that it was loaded from.
+#[derive(Debug)]
+struct TreeBase {
+    state: State,
+    tree: OpenTree,
+    meta: Meta,
+}
+
+impl TreeBase {
     /// The newest tree that can be believed. Those that cannot are set aside, with an event that says why.
-    pub(super) fn load(options: &TreeOptions, folders: &Folders, identity: &Identity) -> Option<Base> {
+    fn load(options: &TreeOptions, folders: &Folders, identity: &Identity) -> Option<TreeBase> {
         let numbers = folders.numbers().unwrap_or_else(|fault| {
             tracing::warn!(%fault, "the trees cannot be listed");
             Vec::new()
@@ -25,7 +131,7 @@ impl Base {
             if !options.is_on || options.backend.is_off() {
                 return None;
             }
-            match Base::load_one(options, folders, identity, number) {
+            match TreeBase::load_one(options, folders, identity, number) {
                 Ok(base) => return Some(base),
                 Err(TreeFault::Off) => return None,
                 Err(fault) => set_aside(folders, number, &fault),
@@ -39,7 +145,7 @@ impl Base {
         folders: &Folders,
         identity: &Identity,
         number: u64,
-    ) -> Result<Base, TreeFault> {
+    ) -> std::result::Result<TreeBase, TreeFault> {
         let bytes = folders.bytes(number)?;
         let worker = Worker::start(&options.backend, options.limit)?;
         worker.open(&folders.path(number), bytes)?;
@@ -52,7 +158,7 @@ impl Base {
         match loaded {
             Ok((state, meta)) => {
                 let tree = OpenTree { worker, number };
-                Ok(Base { state, tree, meta })
+                Ok(TreeBase { state, tree, meta })
             }
             Err(fault) => {
                 // One that panicked or hung is let go.
@@ -62,14 +168,14 @@ impl Base {
         }
     }
 
-    /// Gives the tree up: it is the copy of another history.
-    pub(super) fn refuse(self, folders: &Folders) {
+    /// Gives the tree up: the journal does not go on from it.
+    fn refuse(self, folders: &Folders, fault: &TreeFault) {
         let _ = self.tree.worker.close();
-        set_aside(folders, self.tree.number, &TreeFault::OtherHistory);
+        set_aside(folders, self.tree.number, fault);
     }
 }
 
 fn set_aside(folders: &Folders, number: u64, fault: &TreeFault) {
     let aside = folders.set_aside(number);
-    tracing::warn!(number, %fault, ?aside, "the tree was set aside, and the state is read from the journal");
+    tracing::warn!(number, %fault, ?aside, "the tree was set aside");
 }

@@ -6,14 +6,14 @@
 
 use std::fmt;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, RwLock, Weak};
 use std::time::Instant;
 
 use event_listener::Event;
 
 use super::source::{LOOK_INTERVAL, Source, Waiter};
-use super::{Commit, Opened, OpenedFrom, Visible};
+use super::{Commit, Opened, OpenedFrom, Visible, snapshots};
 use crate::env::Env;
 use crate::epoch::Epoch;
 use crate::error::{Error, Result};
@@ -34,8 +34,10 @@ pub(crate) struct Follower {
     notification_limit_bytes: u64,
     journal: Journal,
     followed: Mutex<Followed>,
-    /// As far as anybody has asked.
+    /// As far as anybody has asked; at nothing before.
     visible: RwLock<Visible>,
+    /// The record of the snapshot that the state was read from; 0 if it was read from the journal alone.
+    base: AtomicU64,
     is_closed: AtomicBool,
     changed: Event,
     watcher: OnceLock<()>,
@@ -62,14 +64,17 @@ impl Follower {
             identity => identity?,
         };
         let head = Arc::new(FollowedHead::open(&*env, &layout.head())?);
-        let journal = Journal::follow(&*env, &layout, &identity)?;
+        let (identity, journal) = open_journal(&*env, &layout, identity)?;
         let position = match head.read() {
             Some(fields) => position_of(&fields),
             // It vouches for nothing; what the journal says of itself is durable all the same.
             None => journal.vouched_end()?,
         };
         journal.catch_up(&*env, &layout, &identity, position)?;
-        let beginning = journal.position_after(0)?;
+        let beginning = Position {
+            sequence: 0,
+            ..journal.position_after(0)?
+        };
         let state = State::new();
         Ok(Arc::new_cyclic(|this| Follower {
             this: this.clone(),
@@ -88,6 +93,7 @@ impl Follower {
                 state,
                 position: beginning,
             }),
+            base: AtomicU64::new(0),
             is_closed: AtomicBool::new(false),
             changed: Event::new(),
             watcher: OnceLock::new(),
@@ -140,6 +146,10 @@ impl Follower {
     fn replay(&self, to: Position) -> Result<()> {
         let mut visible = self.visible.write().map_err(|_| Error::LeaderPanicked)?;
         let visible = &mut *visible;
+        let is_trimmed = visible.position.sequence + 1 < self.journal.first_sequence();
+        if visible.position.sequence == 0 || is_trimmed {
+            self.read_snapshot(visible, to)?;
+        }
         replay(
             &self.journal,
             &mut visible.position,
@@ -148,6 +158,39 @@ impl Follower {
                 visible.state.apply(record, time);
             },
         )
+    }
+
+    /// Reads the state from the newest snapshot that the journal goes on from, if there is one.
+    fn read_snapshot(&self, visible: &mut Visible, to: Position) -> Result<()> {
+        let (env, layout) = (&*self.env, &self.layout);
+        let identity = lock(&self.followed).identity.clone();
+        for meta in snapshots::metas(env, layout, &identity)? {
+            // One that was made since is ahead of what may be shown.
+            if meta.sequence > to.sequence || meta.sequence + 1 < self.journal.first_sequence() {
+                continue;
+            }
+            let position = self.journal.position_after(meta.sequence)?;
+            if position.checksum == meta.frame_checksum
+                && let Some(state) = snapshots::load(env, layout, &meta)
+            {
+                *visible = Visible { state, position };
+                self.base.store(meta.sequence, Ordering::Release);
+                return Ok(());
+            }
+        }
+        let first = self.journal.first_sequence();
+        match first {
+            1 => Ok(()),
+            _ => {
+                let expected = format!("a snapshot of the record {} or a later one", first - 1);
+                Err(Error::damaged(
+                    &layout.snapshots(),
+                    0,
+                    expected,
+                    "none that is whole",
+                ))
+            }
+        }
     }
 
     /// Wakes those who await whenever the head changes. They cannot sleep on it themselves.
@@ -165,6 +208,21 @@ impl Follower {
             drop(follower);
             head.wait(ticket, LOOK_INTERVAL);
         }
+    }
+}
+
+/// Opens the journal. Where it was trimmed meanwhile, the store file says so before anything is gone.
+fn open_journal(env: &dyn Env, layout: &Layout, mut identity: Identity) -> Result<(Identity, Journal)> {
+    loop {
+        let error = match Journal::follow(env, layout, &identity) {
+            Ok(journal) => return Ok((identity, journal)),
+            Err(error) => error,
+        };
+        let now = Identity::read(env, &layout.store())?;
+        if now == identity {
+            return Err(error);
+        }
+        identity = now;
     }
 }
 
@@ -191,10 +249,15 @@ impl Source for Follower {
     }
 
     fn opened(&self) -> Opened {
-        let replayed = self.visible.read().map_or(0, |visible| visible.position.sequence);
+        let shown = self.visible.read().map_or(0, |visible| visible.position.sequence);
+        let base = self.base.load(Ordering::Acquire);
+        let from = match base {
+            0 => OpenedFrom::Journal,
+            _ => OpenedFrom::Snapshot,
+        };
         Opened {
-            from: OpenedFrom::Journal,
-            replayed: replayed.saturating_sub(self.journal.first_sequence() - 1),
+            from,
+            replayed: shown.saturating_sub(base),
             torn_tail: None,
         }
     }
@@ -203,8 +266,13 @@ impl Source for Follower {
         lock(&self.followed).identity.epoch()
     }
 
-    fn has_epoch(&self, epoch: Epoch) -> bool {
-        lock(&self.followed).identity.has(epoch)
+    fn end_of(&self, epoch: Epoch) -> u64 {
+        lock(&self.followed).identity.end_of(epoch)
+    }
+
+    fn journal_limit_bytes(&self) -> u64 {
+        let fields = lock(&self.followed).head.read();
+        fields.map_or(u64::MAX, |fields| fields.limit_bytes)
     }
 
     fn epoch_of(&self, sequence: u64) -> Epoch {

@@ -6,9 +6,12 @@ mod byte_tests;
 mod checkpoint;
 mod commit;
 mod follower;
+mod keeper;
 mod open;
 mod queue;
 mod refresh;
+mod retention;
+mod snapshots;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -22,6 +25,9 @@ use event_listener::Event;
 
 pub use commit::Commit;
 pub(crate) use follower::Follower;
+pub(crate) use keeper::Keeper;
+pub(crate) use retention::Limits as RetentionLimits;
+pub use retention::Trimmed;
 pub(crate) use source::Source;
 
 use crate::env::{Env, File};
@@ -52,6 +58,8 @@ pub(crate) struct Visible {
 pub enum OpenedFrom {
     /// From the tree, and the records of the journal behind it.
     Tree,
+    /// From a snapshot, and the records of the journal behind it.
+    Snapshot,
     /// From the journal alone.
     Journal,
 }
@@ -79,7 +87,7 @@ pub(crate) struct Engine {
     /// The leader's alone.
     writer: Mutex<Writer>,
     visible: Arc<RwLock<Visible>>,
-    head: Head,
+    head: Arc<Head>,
     /// Why no commit is taken any more.
     poison: Mutex<Option<Error>>,
     is_closed: AtomicBool,
@@ -87,6 +95,7 @@ pub(crate) struct Engine {
     changed: Arc<Event>,
     /// Keeps the tree behind the journal; none if it is turned off.
     checkpointer: Option<Checkpointer>,
+    pub(crate) keeper: Arc<Keeper>,
     /// Held as long as the store is open.
     lock: Mutex<Option<Arc<dyn File>>>,
 }
@@ -121,6 +130,20 @@ impl Engine {
             );
             Checkpointer::start(shared, tree)
         });
+        let head = Arc::new(head);
+        let keeper = Arc::new(Keeper::new(
+            &options.env,
+            &layout,
+            &identity,
+            &journal,
+            &visible,
+            &head,
+            &changed,
+            options.retention,
+        ));
+        if options.is_kept {
+            Keeper::start(&keeper);
+        }
         Engine {
             env: Arc::clone(&options.env),
             layout,
@@ -137,6 +160,7 @@ impl Engine {
             is_closed: AtomicBool::new(false),
             changed,
             checkpointer,
+            keeper,
             lock: Mutex::new(Some(lock)),
         }
     }
@@ -200,6 +224,7 @@ impl Engine {
         };
         drop(writer);
         self.changed.notify(usize::MAX);
+        self.keeper.stop();
         // Behind the mark: a kill while the tree is brought up to date leaves a journal that is whole.
         if let Some(checkpointer) = &self.checkpointer {
             checkpointer.stop(lock(&self.poison).is_none());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::base::Base;
-use super::{Engine, Opened, OpenedFrom, Visible};
+use super::{Engine, Opened, Visible};
 use crate::env::{Env, File};
 use crate::epoch::Epoch;
 use crate::error::{Error, IoContext, Result};
@@ -15,10 +15,8 @@ use crate::journal::{
     read_head,
 };
 use crate::layout::{Layout, random, remove_if_there, remove_unfinished, sync_parent};
-use crate::model::State;
 use crate::options::{Options, Progress};
 use crate::port_file::PortFile;
-use crate::tree::Folders;
 
 /// A lock that is in use is tried again this often.
 const LOCK_RETRY: Duration = Duration::from_millis(20);
@@ -70,6 +68,7 @@ impl Engine {
         let env = &options.env;
         let identity = Identity::read(&**env, &layout.store())?;
         remove_unfinished(&**env, &layout)?;
+        remove_trimmed(&**env, &layout, &identity)?;
         let head = read_head(&**env, &layout.head())?;
         let mut recovery = Recovery {
             env: &**env,
@@ -81,12 +80,11 @@ impl Engine {
                 .map(|head| head_voucher(&layout, &head)),
             start: 0,
         };
-        let base = load_base(options, &layout, &mut recovery)?;
-        let from = base.as_ref().map_or(OpenedFrom::Journal, |_| OpenedFrom::Tree);
-        let (mut state, tree) = match base {
-            Some(Base { state, tree, meta }) => (state, Some((tree, meta))),
-            None => (State::new(), None),
-        };
+        let Base {
+            mut state,
+            from,
+            tree,
+        } = Base::find(options, &layout, &mut recovery)?;
         let mut replayed = 0;
         let mut progress = ProgressReport::new(options, &layout)?;
         let recovered: Recovered = recovery.run(&mut |frame, record, bytes| {
@@ -101,7 +99,7 @@ impl Engine {
             torn_tail: recovered.torn_tail.clone(),
         };
         let (journal, writer) = Journal::open(env, &layout, recovered, options.segment_size_bytes);
-        let head = new_head(&**env, &layout, &identity, &journal, &writer)?;
+        let head = new_head(options, &layout, &identity, &journal, &writer)?;
         tracing::debug!(path = %layout.root().display(), replayed, "opened");
         let visible = Visible {
             state,
@@ -111,35 +109,6 @@ impl Engine {
             options, layout, identity, lock, journal, writer, head, visible, opened, tree,
         )))
     }
-}
-
-/// The state to start from, if a tree holds one that this journal has led to. Recovery starts behind it, and takes
-/// its word for how far the journal was durable.
-fn load_base(options: &Options, layout: &Layout, recovery: &mut Recovery<'_>) -> Result<Option<Base>> {
-    let folders = Folders::new(layout.root());
-    while let Some(base) = Base::load(&options.tree, &folders, recovery.identity) {
-        let voucher = Voucher {
-            by: folders.path(base.tree.number),
-            epoch: base.meta.epoch,
-            sequence: base.meta.sequence,
-            checksum: base.meta.frame_checksum,
-        };
-        match recovery.checksum_of(voucher.sequence)? {
-            Some(checksum) if checksum == voucher.checksum => {
-                recovery.start = voucher.sequence;
-                recovery.vouchers.push(voucher);
-                return Ok(Some(base));
-            }
-            // A copy of what another journal has become under the same epoch.
-            Some(_) => base.refuse(&folders),
-            // The journal ends before it: recovery says so.
-            None => {
-                recovery.vouchers.push(voucher);
-                return Ok(None);
-            }
-        }
-    }
-    Ok(None)
 }
 
 /// Tells the watcher how far the replay has come, now and then.
@@ -264,6 +233,17 @@ fn is_empty(env: &dyn Env, path: &Path) -> Result<bool> {
     Ok(frames.is_none_or(|frames| frames.iter().all(|byte| *byte == 0)))
 }
 
+/// Removes segments that were trimmed, and came back in part after a crash.
+fn remove_trimmed(env: &dyn Env, layout: &Layout, identity: &Identity) -> Result<()> {
+    let journal = layout.journal();
+    let names = env.list_dir(&journal).context("list", &journal)?;
+    let firsts = names.iter().filter_map(|name| Layout::parse_segment(name));
+    for first in firsts.filter(|first| *first < identity.trim_base) {
+        remove_if_there(env, &layout.segment(first))?;
+    }
+    Ok(())
+}
+
 /// All that says how far the journal was durable.
 fn vouchers(env: &dyn Env, layout: &Layout, head: Option<HeadFields>) -> Result<Vec<Voucher>> {
     let mut vouchers: Vec<_> = head.iter().map(|head| head_voucher(layout, head)).collect();
@@ -300,12 +280,13 @@ fn head_voucher(layout: &Layout, head: &HeadFields) -> Voucher {
 }
 
 fn new_head(
-    env: &dyn Env,
+    options: &Options,
     layout: &Layout,
     identity: &Identity,
     journal: &Journal,
     writer: &Writer,
 ) -> Result<Head> {
+    let env = &*options.env;
     let position = writer.position();
     let fields = HeadFields {
         state: HeadState::Live,
@@ -316,6 +297,7 @@ fn new_head(
         segment: position.segment,
         offset: position.offset,
         oldest_sequence: journal.first_sequence(),
+        limit_bytes: options.retention.bytes,
     };
     Head::create(env, &layout.head(), fields)
 }

@@ -22,8 +22,10 @@ pub(crate) trait Source: Debug + Send + Sync {
     fn opened(&self) -> Opened;
     /// The epoch that commits are made under.
     fn epoch(&self) -> Epoch;
-    /// Whether this epoch is part of the store's history.
-    fn has_epoch(&self, epoch: Epoch) -> bool;
+    /// The last sequence number of this epoch; 0 if it is not part of the store's history.
+    fn end_of(&self, epoch: Epoch) -> u64;
+    /// The limit that the writer keeps the journal below.
+    fn journal_limit_bytes(&self) -> u64;
     /// The epoch that this sequence number was committed under.
     fn epoch_of(&self, sequence: u64) -> Epoch;
     fn limits(&self) -> &Limits;
@@ -106,8 +108,12 @@ impl Source for Engine {
         self.identity.epoch()
     }
 
-    fn has_epoch(&self, epoch: Epoch) -> bool {
-        self.identity.has(epoch)
+    fn end_of(&self, epoch: Epoch) -> u64 {
+        self.identity.end_of(epoch)
+    }
+
+    fn journal_limit_bytes(&self) -> u64 {
+        self.keeper.limits.bytes
     }
 
     fn epoch_of(&self, sequence: u64) -> Epoch {

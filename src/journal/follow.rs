@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::frame::Frame;
 use super::segment::{SEGMENT_HEADER_BYTES, Segment, SegmentHeader};
-use super::{FRAME_HEADER_BYTES, Journal, Position};
+use super::{Journal, Position};
 use crate::env::{Env, File};
 use crate::error::{Error, IoContext, Result};
 use crate::format;
@@ -16,13 +16,25 @@ use crate::sync::{Mutex, lock};
 
 impl Journal {
     /// Opens the segments that are there. Nothing of the last one may be read yet.
+    ///
+    /// # Errors
+    /// Also those of a journal that was trimmed after its identity was read.
     pub(crate) fn follow(env: &dyn Env, layout: &Layout, identity: &Identity) -> Result<Journal> {
         let journal = Journal {
             segments: Mutex::new(Vec::new()),
         };
         journal.open_new_segments(env, layout, identity)?;
-        if lock(&journal.segments).is_empty() {
-            return Err(Error::damaged(&layout.journal(), 0, "a segment", "none"));
+        let first = lock(&journal.segments)
+            .first()
+            .map(|segment| segment.header.first_sequence);
+        if first != Some(identity.trim_base) {
+            let path = layout.segment(identity.trim_base);
+            return Err(Error::damaged(
+                &path,
+                0,
+                "the journal's first segment",
+                "no such file",
+            ));
         }
         Ok(journal)
     }
@@ -66,13 +78,19 @@ impl Journal {
         let mut firsts: Vec<_> = names
             .iter()
             .filter_map(|name| Layout::parse_segment(name))
+            .filter(|first| *first >= identity.trim_base)
             .collect();
         firsts.sort_unstable();
         let mut segments = lock(&self.segments);
         let known = segments.last().map_or(0, |segment| segment.header.first_sequence);
+        // What was trimmed is not held for ever by who reads it no more.
+        segments.retain(|segment| firsts.binary_search(&segment.header.first_sequence).is_ok());
         for first in firsts.into_iter().filter(|first| *first > known) {
             let path = layout.segment(first);
-            let file = env.open_file(&path).context("open", &path)?;
+            let file = match env.open_file(&path) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                opened => opened.context("open", &path)?,
+            };
             let segment = open_segment(identity, first, path, file)?;
             if let Some(before) = segments.last() {
                 let length = before.file.length().context("read the length of", &before.path)?;
@@ -142,11 +160,7 @@ pub(crate) fn replay(
     apply: &mut dyn FnMut(RecordView<'_>, i64),
 ) -> Result<()> {
     journal.scan(position, last, &mut |visited| {
-        let record = RecordView::verify(visited.frame.payload).map_err(|malformed| {
-            let at = visited.offset + FRAME_HEADER_BYTES + malformed.offset;
-            Error::damaged(visited.path, at as u64, malformed.expected, "other bytes")
-        })?;
-        apply(record, visited.frame.meta.time);
+        apply(visited.verify()?, visited.frame.meta.time);
         Ok(true)
     })
 }

@@ -28,7 +28,8 @@ const FRAME_CHECKSUM: usize = DURABLE_SEQUENCE + 8;
 const SEGMENT: usize = FRAME_CHECKSUM + 8;
 const OFFSET: usize = SEGMENT + 8;
 const OLDEST_SEQUENCE: usize = OFFSET + 8;
-const END: usize = OLDEST_SEQUENCE + 8;
+const LIMIT_BYTES: usize = OLDEST_SEQUENCE + 8;
+const END: usize = LIMIT_BYTES + 8;
 
 /// What the writer of a store is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +59,8 @@ pub(crate) struct HeadFields {
     pub(crate) offset: u64,
     /// The oldest sequence number in the journal.
     pub(crate) oldest_sequence: u64,
+    /// The journal is kept below this, whatever ports have not read by then.
+    pub(crate) limit_bytes: u64,
 }
 
 impl HeadFields {
@@ -72,6 +75,7 @@ impl HeadFields {
         put(&mut bytes, SEGMENT, self.segment.to_le_bytes());
         put(&mut bytes, OFFSET, self.offset.to_le_bytes());
         put(&mut bytes, OLDEST_SEQUENCE, self.oldest_sequence.to_le_bytes());
+        put(&mut bytes, LIMIT_BYTES, self.limit_bytes.to_le_bytes());
         let checksum = checksum(&bytes);
         put(&mut bytes, CHECKSUM, checksum.to_le_bytes());
         bytes
@@ -99,6 +103,7 @@ impl HeadFields {
             segment: get_u64(bytes, SEGMENT),
             offset: get_u64(bytes, OFFSET),
             oldest_sequence: get_u64(bytes, OLDEST_SEQUENCE),
+            limit_bytes: get_u64(bytes, LIMIT_BYTES),
         })
     }
 }
@@ -270,6 +275,7 @@ mod tests {
         segment: 1,
         offset: 128,
         oldest_sequence: 1,
+        limit_bytes: 1 << 30,
     };
 
     #[test]
@@ -316,11 +322,11 @@ mod tests {
 
         let mut page = vec![0; PAGE_BYTES];
         page[..END].copy_from_slice(&FIELDS.encode());
-        put(&mut page, 8, 3u32.to_le_bytes());
+        put(&mut page, 8, 4u32.to_le_bytes());
         let checksum = crc32fast::hash(&page[..12]);
         put(&mut page, 12, checksum.to_le_bytes());
         std::fs::write(&path, page).unwrap();
         let error = read_head(&OsEnv, &path).unwrap_err();
-        assert!(matches!(error, crate::Error::UnsupportedVersion { found: 3, .. }));
+        assert!(matches!(error, crate::Error::UnsupportedVersion { found: 4, .. }));
     }
 }

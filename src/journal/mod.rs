@@ -1,6 +1,7 @@
 //! The journal: every commit, in order, as frames in segments. It is the truth; all else can be made from it.
 
 mod decision;
+mod filter;
 mod follow;
 mod frame;
 mod head;
@@ -12,16 +13,18 @@ mod tests;
 use std::path::Path;
 use std::sync::Arc;
 
+pub(crate) use filter::{Filter, is_deletion};
 pub(crate) use follow::replay;
 pub(crate) use frame::{FRAME_HEADER_BYTES, Frame, FrameKind, RecordMeta};
 pub(crate) use head::{FollowedHead, Head, HeadFields, HeadState, read_head};
 pub use recovery::TornTail;
-pub(crate) use recovery::{Recovered, Recovery, Voucher};
+pub(crate) use recovery::{Found, Recovered, Recovery, Voucher};
 pub(crate) use segment::{SEGMENT_HEADER_BYTES, Segment, SegmentHeader};
 
 use crate::env::{Env, Map};
 use crate::error::{Error, IoContext, Result};
 use crate::layout::Layout;
+use crate::model::RecordView;
 use crate::sync::{Mutex, lock};
 use frame::{Chain, append_frame, frame_bytes};
 use recovery::End;
@@ -56,6 +59,16 @@ pub(crate) struct Visited<'a> {
     pub(crate) offset: usize,
     pub(crate) path: &'a Path,
     pub(crate) frame: Frame<'a>,
+}
+
+impl Visited<'_> {
+    /// Checks the structure of the record in the frame, whose checksum has been.
+    pub(crate) fn verify(&self) -> Result<RecordView<'_>> {
+        RecordView::verify(self.frame.payload).map_err(|malformed| {
+            let at = self.offset + FRAME_HEADER_BYTES + malformed.offset;
+            Error::damaged(self.path, at as u64, malformed.expected, "other bytes")
+        })
+    }
 }
 
 /// A record on its way into the journal.
@@ -115,6 +128,20 @@ impl Journal {
         lock(&self.segments)[0].header.first_sequence
     }
 
+    /// All segments, in order.
+    pub(crate) fn segments(&self) -> Vec<Arc<Segment>> {
+        lock(&self.segments).clone()
+    }
+
+    /// Gives up the segments before the one that begins with this sequence number. Views of them stay valid.
+    pub(crate) fn forget_before(&self, first_sequence: u64) -> Vec<Arc<Segment>> {
+        let mut segments = lock(&self.segments);
+        let kept = segments.partition_point(|segment| segment.header.first_sequence < first_sequence);
+        // Never the last: the journal goes on in it.
+        let kept = kept.min(segments.len() - 1);
+        segments.drain(..kept).collect()
+    }
+
     /// The number of segments and the bytes of their files.
     pub(crate) fn size(&self) -> Result<(u64, u64)> {
         let segments = lock(&self.segments).clone();
@@ -143,6 +170,19 @@ impl Journal {
             }
         }
         Ok((bytes + to.offset).saturating_sub(from.offset))
+    }
+
+    /// Bytes of the files of the segment that holds this sequence number, and of all behind it.
+    pub(crate) fn bytes_from(&self, sequence: u64) -> Result<u64> {
+        let (first, _) = self.segment_of(sequence);
+        let mut bytes = 0;
+        for segment in self.segments() {
+            if segment.header.first_sequence >= first.header.first_sequence {
+                let length = segment.file.length();
+                bytes += length.context("read the length of", &segment.path)?;
+            }
+        }
+        Ok(bytes)
     }
 
     /// The segment that holds this sequence number (or would hold it next), and the first number behind it.
@@ -191,6 +231,9 @@ impl Journal {
 
     /// Reads the frames behind `position` up to the sequence number `last`, which is durable, verifying each, and
     /// moves the position along. When `visit` gives false, the reading ends before that frame.
+    ///
+    /// # Errors
+    /// `Trimmed` if they are gone.
     pub(crate) fn scan(
         &self,
         position: &mut Position,
@@ -199,6 +242,10 @@ impl Journal {
     ) -> Result<()> {
         while position.sequence < last {
             let (segment, end) = self.segment_of(position.sequence + 1);
+            if segment.header.first_sequence > position.sequence + 1 {
+                let (asked, oldest) = (position.sequence + 1, segment.header.first_sequence);
+                return Err(Error::Trimmed { asked, oldest });
+            }
             if segment.header.first_sequence != position.segment {
                 position.segment = segment.header.first_sequence;
                 position.offset = SEGMENT_HEADER_BYTES as u64;

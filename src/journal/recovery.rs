@@ -70,6 +70,17 @@ pub(crate) struct Recovery<'a> {
     pub(crate) start: u64,
 }
 
+/// What the journal has of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// Its frame's checksum; also of the last record before the journal's first.
+    Checksum(u32),
+    /// The journal begins behind it.
+    Before,
+    /// The journal ends before it.
+    Behind,
+}
+
 /// How far the walk has come.
 struct Walk {
     sequence: u64,
@@ -79,12 +90,13 @@ struct Walk {
 }
 
 impl Recovery<'_> {
-    /// The checksum of this record's frame; none if the journal does not have the record.
-    pub(crate) fn checksum_of(&self, sequence: u64) -> Result<Option<u32>> {
+    /// Where the journal has this record.
+    pub(crate) fn find(&self, sequence: u64) -> Result<Found> {
         let firsts = self.list_segments()?;
-        let Some(index) = segment_of(&firsts, sequence) else {
-            return Ok(None);
-        };
+        if firsts.first().is_none_or(|first| sequence + 1 < *first) {
+            return Ok(Found::Before);
+        }
+        let index = segment_of(&firsts, sequence).unwrap_or(0);
         let (segment, bytes) = self.open_segment(firsts[index])?;
         let mut walk = Walk {
             sequence: firsts[index] - 1,
@@ -97,7 +109,7 @@ impl Recovery<'_> {
                 checksum = Some(frame.checksum);
             }
         })?;
-        Ok(checksum)
+        Ok(checksum.map_or(Found::Behind, Found::Checksum))
     }
 
     /// Recovers the journal; `replay` is given every record behind the start in order, with the bytes read so far.
@@ -106,8 +118,9 @@ impl Recovery<'_> {
         replay: &mut dyn FnMut(&Frame<'_>, RecordView<'_>, u64),
     ) -> Result<Recovered> {
         self.vouchers.extend(self.clean_close.clone());
-        self.vouchers
-            .retain(|voucher| self.identity.has(voucher.epoch) && voucher.sequence > 0);
+        self.vouchers.retain(|voucher| {
+            self.identity.epoch_of(voucher.sequence) == voucher.epoch && voucher.sequence > 0
+        });
         self.vouchers.sort_by_key(|voucher| voucher.sequence);
         let firsts = self.list_segments()?;
         let mut segments = Vec::with_capacity(firsts.len());
@@ -181,6 +194,8 @@ impl Recovery<'_> {
                 None => tracing::warn!(?name, "passed over a file that is no segment"),
             }
         }
+        // What stands before was trimmed, and may come back in part after a crash.
+        firsts.retain(|first| *first >= self.identity.trim_base);
         firsts.sort_unstable();
         match firsts.first() {
             Some(first) if *first > self.identity.trim_base => {

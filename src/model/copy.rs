@@ -143,6 +143,72 @@ impl State {
         }
     }
 
+    /// Puts an entry in place of what stands under its name, or removes that, with all below it if it is a key. Keys that are
+    /// missing above it are made: they are put later, by who copies a state while it changes.
+    ///
+    /// # Errors
+    /// What is wrong with the entry.
+    pub(crate) fn put(&mut self, name: &EntryName, stored: Option<Stored>) -> Result<(), &'static str> {
+        match (stored, &name.value) {
+            (None, None) if name.key.is_empty() => return Err("no root"),
+            (None, None) => _ = self.remove_key(&name.key),
+            (None, Some(value)) => self.remove_value(&name.key, value),
+            (Some(Stored::Key { path, last_write }), None) => {
+                if fold(&path) != *name.key {
+                    return Err("a key whose path is spelled otherwise");
+                }
+                self.place_key(&name.key, &path);
+                if let Some(key) = self.keys.get_mut(&name.key) {
+                    self.digester.remove_key(&key.path, key.last_write);
+                    self.digester.add_key(&path, last_write);
+                    (key.path, key.last_write) = (path, last_write);
+                }
+            }
+            (
+                Some(Stored::Value {
+                    name: spelling,
+                    value,
+                }),
+                Some(folded),
+            ) => {
+                if fold(&spelling) != **folded {
+                    return Err("a value whose name is spelled otherwise");
+                }
+                self.remove_value(&name.key, folded);
+                self.place_key(&name.key, &name.key);
+                self.digester.add_value(&name.key, &spelling, value.as_ref());
+                let stored = StoredValue {
+                    name: spelling,
+                    value,
+                };
+                let key = self.keys.get_mut(&name.key);
+                key.map(|key| key.values.insert(folded.clone(), stored));
+            }
+            _ => return Err("a key in place of a value, or a value in place of a key"),
+        }
+        Ok(())
+    }
+
+    /// Makes the key if it is not there, and what is missing above it, at no time.
+    fn place_key(&mut self, folded: &str, path: &str) {
+        if self.keys.contains_key(folded) {
+            return;
+        }
+        self.insert_key(folded, path, 0);
+        if let (Some(above), Some(path_above)) = (key::parent(folded), key::parent(path)) {
+            self.place_key(above, path_above);
+            let parent = self.keys.get_mut(above);
+            parent.map(|parent| parent.children.insert(key::last_component(folded).into()));
+        }
+    }
+
+    fn remove_value(&mut self, key: &str, name: &str) {
+        let removed = self.keys.get_mut(key).and_then(|key| key.values.remove(name));
+        if let Some(StoredValue { name, value }) = removed {
+            self.digester.remove_value(key, &name, value.as_ref());
+        }
+    }
+
     fn insert_stored_key(&mut self, folded: &str, path: &str, last_write: i64) -> Result<(), &'static str> {
         if fold(path) != folded {
             return Err("a key whose path is spelled otherwise");
@@ -265,6 +331,33 @@ mod tests {
                 assert_eq!(times, 1, "{name:?}");
             }
         }
+    }
+
+    /// A child may be put before the key above it, and what was put may be put again.
+    #[test]
+    fn entries_put_in_any_order_and_more_than_once_are_the_state_with_the_same_digest() {
+        let mut dice = Dice(5);
+        let mut state = State::new();
+        for step in 0..300 {
+            dice.change(&mut state, step);
+        }
+        let mut other = state.clone();
+        for step in 300..360 {
+            dice.change(&mut other, step);
+        }
+        let names = |state: &State| state.names_after(None, usize::from(u16::MAX));
+        let mut copy = State::new();
+        for name in names(&other) {
+            copy.put(&name, other.stored(&name)).unwrap();
+        }
+        assert_eq!((&copy, copy.digest()), (&other, other.digest()));
+        for name in names(&other).iter().rev().chain(names(&state).iter().rev()) {
+            if !name.key.is_empty() || name.value.is_some() || state.stored(name).is_some() {
+                copy.put(name, state.stored(name)).unwrap();
+            }
+        }
+        assert_eq!((&copy, copy.digest()), (&state, state.digest()));
+        assert!(copy.put(&EntryName::key(""), None).is_err());
     }
 
     #[test]

@@ -136,12 +136,20 @@ impl State {
     }
 
     fn delete(&mut self, folded: &str, time: i64) {
+        if self.remove_key(folded)
+            && let Some(parent) = key::parent(folded).and_then(|above| self.keys.get_mut(above))
+        {
+            parent.touch(time, &mut self.digester);
+        }
+    }
+
+    /// Removes the key with all below it; false if it is not there. The key above keeps its time.
+    pub(super) fn remove_key(&mut self, folded: &str) -> bool {
         let Some(key) = self.keys.remove(folded) else {
-            return;
+            return false;
         };
         if let Some(parent) = key::parent(folded).and_then(|above| self.keys.get_mut(above)) {
             parent.children.remove(key::last_component(folded));
-            parent.touch(time, &mut self.digester);
         }
         let mut removed = vec![(folded.to_owned(), key)];
         while let Some((path, key)) = removed.pop() {
@@ -157,6 +165,7 @@ impl State {
                 }
             }
         }
+        true
     }
 
     fn set_value(&mut self, folded: &str, change: &Change<'_>, time: i64) {

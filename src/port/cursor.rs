@@ -1,11 +1,14 @@
 //! Where a port stands: its file, and the acknowledgements that the journal holds and the file does not have yet.
 
+use super::PortInfo;
 use crate::engine::Source;
-use crate::error::{Error, IoContext, Result};
+use crate::error::{Error, IoContext, Result, TrimReason};
+use crate::journal::Filter;
 use crate::journal::Position;
 use crate::layout::Layout;
 use crate::model::RecordView;
 use crate::port_file::{Cursor, PortFile};
+use crate::trim_note::{Lost, TrimNote};
 
 /// Opens the file of a port, whose epoch must be one of the store's.
 pub(super) fn open_file(source: &dyn Source, name: &str) -> Result<PortFile> {
@@ -17,7 +20,7 @@ pub(super) fn open_file(source: &dyn Source, name: &str) -> Result<PortFile> {
         }
         opened => opened?,
     };
-    if !source.has_epoch(file.cursor.epoch) {
+    if source.epoch_of(file.cursor.sequence) != file.cursor.epoch {
         return Err(Error::EpochMismatch {
             name: name.to_owned(),
             found: file.cursor.epoch,
@@ -36,14 +39,21 @@ pub(super) fn cursor_at(source: &dyn Source, position: Position, as_of: u64) -> 
 }
 
 /// Brings the cursor up to the last acknowledgement of this port that was committed with a batch. The file has those up to
-/// its `as_of`; the journal remembers the others, and they are newer.
+/// its `as_of`; the note of a trimming those that went with it, and the journal remembers the others, which are newer.
 pub(super) fn fold_acknowledgements(source: &dyn Source, file: &mut PortFile) -> Result<()> {
+    if let Ok(Some(note)) = read_note(source, file)
+        && note.cursor.sequence > file.cursor.sequence
+    {
+        file.cursor = note.cursor;
+    }
     let visible = source.position()?.sequence;
-    if file.cursor.as_of >= visible {
+    // Of another branch of the history it says nothing.
+    let as_of = file.cursor.as_of.min(source.end_of(file.cursor.epoch));
+    if as_of >= visible {
         return Ok(());
     }
     let mut found = None;
-    let mut position = source.journal().position_after(file.cursor.as_of)?;
+    let mut position = source.journal().position_after(as_of)?;
     source.journal().scan(&mut position, visible, &mut |visited| {
         let record = RecordView::verified(visited.frame.payload);
         let own = record.acknowledgement().filter(|own| own.port_id == file.head.id);
@@ -69,6 +79,107 @@ pub(super) fn fold_acknowledgements(source: &dyn Source, file: &mut PortFile) ->
         file.cursor = cursor_at(source, source.journal().position_after(sequence)?, as_of);
     }
     Ok(())
+}
+
+fn read_note(source: &dyn Source, file: &PortFile) -> Result<Option<TrimNote>> {
+    let path = source.layout().trim_note(&file.head.name);
+    TrimNote::read(source.env(), &path, file.head.id)
+}
+
+/// Where a port goes on that has come up to this sequence number.
+///
+/// # Errors
+/// `Lagged` if something that it would have shown behind that is gone.
+pub(super) fn place_after(source: &dyn Source, file: &PortFile, sequence: u64) -> Result<Position> {
+    let journal = source.journal();
+    let oldest = journal.first_sequence();
+    if sequence + 1 >= oldest {
+        return journal.position_after(sequence);
+    }
+    let note = read_note(source, file).ok().flatten();
+    let note = note.filter(|note| note.trimmed_to + 1 >= oldest);
+    let lost = match note {
+        Some(note) => note.lost.filter(|lost| lost.last > sequence),
+        // Nothing is known of what is gone, so that something may have been for the port.
+        None => Some(Lost {
+            first: sequence + 1,
+            last: oldest - 1,
+            time: 0,
+            reason: TrimReason::Unknown,
+        }),
+    };
+    match lost {
+        None => journal.position_after(oldest - 1),
+        Some(lost) => {
+            let asked = lost.first.max(sequence + 1);
+            Err(Error::Lagged {
+                name: file.head.name.clone(),
+                epoch: source.epoch_of(asked),
+                asked,
+                oldest,
+                time: lost.time,
+                reason: lost.reason,
+            })
+        }
+    }
+}
+
+/// The place of a port's cursor; where the port is left behind, one before the journal's beginning, and a get says so.
+pub(super) fn place(source: &dyn Source, file: &PortFile) -> Result<Position> {
+    let Cursor {
+        sequence,
+        frame_checksum,
+        ..
+    } = file.cursor;
+    match place_after(source, file, sequence) {
+        Err(Error::Lagged { .. }) => Ok(Position {
+            sequence,
+            checksum: frame_checksum,
+            segment: 0,
+            offset: 0,
+        }),
+        place => place,
+    }
+}
+
+/// How a port stands, for a list of all.
+pub(super) fn info(source: &dyn Source, mut file: PortFile) -> Result<PortInfo> {
+    fold_acknowledgements(source, &mut file)?;
+    let journal = source.journal();
+    let end = source.position()?;
+    let is_lagging = match place_after(source, &file, file.cursor.sequence) {
+        Err(Error::Lagged { .. }) => true,
+        placed => placed.map(|_| false)?,
+    };
+    let sequence = file.cursor.sequence.max(journal.first_sequence() - 1);
+    let mut position = journal.position_after(sequence)?;
+    let filter = Filter::Port(file.head.key.folded().into());
+    let (mut pending, mut first) = (0, None);
+    journal.scan(&mut position, end.sequence, &mut |visited| {
+        visited.verify()?;
+        if filter.shows_record(&visited.frame) {
+            pending += 1;
+            first.get_or_insert(visited.frame.meta.sequence);
+        }
+        Ok(true)
+    })?;
+    let (mut lag_bytes, mut bytes_until_lost) = (0, None);
+    if let Some(first) = first {
+        let first = journal.position_after(first - 1)?;
+        lag_bytes = journal.bytes_between(first, end)?;
+        let held = journal.bytes_from(first.sequence + 1)?;
+        let limit = source.journal_limit_bytes();
+        bytes_until_lost = Some(limit.saturating_sub(held));
+    }
+    Ok(PortInfo {
+        name: file.head.name,
+        key: file.head.key,
+        acknowledged: file.cursor.sequence,
+        pending,
+        lag_bytes,
+        bytes_until_lost,
+        is_lagging,
+    })
 }
 
 /// The names of all ports, in order.

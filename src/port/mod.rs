@@ -17,7 +17,7 @@ use crate::layout::{check_port_name, lock_creation, random, remove_if_there, syn
 use crate::model::{Entry, KeyPath, View};
 use crate::port_file::{PortFile, PortHead};
 use crate::sync::lock;
-use crate::view::{Filter, JournalView};
+use crate::view::JournalView;
 use cursor::{cursor_at, open_file};
 use progress::Shared;
 
@@ -43,6 +43,13 @@ pub struct PortInfo {
     pub acknowledged: u64,
     /// Batches behind it that the port will show.
     pub pending: u64,
+    /// Bytes of the journal from the first of them on.
+    pub lag_bytes: u64,
+    /// The port is left behind once the journal has grown by so much more; none if nothing is pending, and never 0 by itself: the
+    /// journal is trimmed now and then, by whole segments.
+    pub bytes_until_lost: Option<u64>,
+    /// Something that the port would have shown is gone: its next get is [`Lagged`](Error::Lagged).
+    pub is_lagging: bool,
 }
 
 impl Port {
@@ -103,32 +110,16 @@ impl Port {
         let path = source.layout().port(name);
         remove_if_there(source.env(), &path)?;
         drop(owned);
+        remove_if_there(source.env(), &source.layout().trim_note(name))?;
         sync_parent(source.env(), &path)
     }
 
     pub(crate) fn list(source: &Arc<dyn Source>) -> Result<Vec<PortInfo>> {
-        let visible = source.position()?;
-        let mut ports = Vec::new();
-        for name in names(&**source)? {
-            let mut file = open_file(&**source, &name)?;
-            cursor::fold_acknowledgements(&**source, &mut file)?;
-            let mut position = source.journal().position_after(file.cursor.sequence)?;
-            let filter = Filter::Port(file.head.key.folded().into());
-            let pending = JournalView::read(
-                source.journal(),
-                &mut position,
-                visible.sequence,
-                filter,
-                u64::MAX,
-            )?;
-            ports.push(PortInfo {
-                name,
-                key: file.head.key,
-                acknowledged: file.cursor.sequence,
-                pending: pending.len() as u64,
-            });
-        }
-        Ok(ports)
+        let names = names(&**source)?;
+        let ports = names
+            .iter()
+            .map(|name| cursor::info(&**source, open_file(&**source, name)?));
+        ports.collect()
     }
 
     /// The port's name.
@@ -156,7 +147,8 @@ impl Port {
     ///
     /// # Errors
     /// [`PortClosed`](Error::PortClosed) and [`Closed`](Error::Closed), also while it waits;
-    /// [`Damaged`](Error::Damaged) if the journal does not hold what was committed.
+    /// [`Lagged`](Error::Lagged) if the journal was trimmed of something that the port would have shown: then
+    /// [`resync`](Port::resync) is the way on; [`Damaged`](Error::Damaged) if the journal does not hold what was committed.
     pub fn get(&self) -> Result<Notification> {
         loop {
             // Armed before looking: a commit between the two wakes it.
@@ -200,14 +192,26 @@ impl Port {
         if progress.position.sequence >= visible.sequence {
             return Ok(None);
         }
-        let mut position = progress.position;
-        let view = JournalView::read(
-            shared.source.journal(),
-            &mut position,
-            visible.sequence,
-            shared.filter.clone(),
-            shared.source.notification_limit_bytes(),
-        )?;
+        let (view, position) = loop {
+            let source = &*shared.source;
+            if progress.position.sequence + 1 < source.journal().first_sequence() {
+                let sequence = progress.position.sequence;
+                progress.position = cursor::place_after(source, &progress.file, sequence)?;
+            }
+            let mut position = progress.position;
+            let view = JournalView::read(
+                source.journal(),
+                &mut position,
+                visible.sequence,
+                shared.filter.clone(),
+                source.notification_limit_bytes(),
+            );
+            match view {
+                // Trimmed while it was read: what is there now decides.
+                Err(Error::Trimmed { .. }) => {}
+                view => break (view?, position),
+            }
+        };
         progress.position = position;
         if view.is_empty() {
             return Ok(None);
@@ -241,8 +245,7 @@ impl Port {
         let shared = &*self.shared;
         shared.check_open()?;
         let mut progress = lock(&shared.progress);
-        let acknowledged = progress.file.cursor.sequence;
-        let position = shared.source.journal().position_after(acknowledged)?;
+        let position = cursor::place(&*shared.source, &progress.file)?;
         progress.begin_anew(position);
         Ok(())
     }

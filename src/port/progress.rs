@@ -4,14 +4,14 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
-use super::cursor::cursor_at;
+use super::cursor::{self, cursor_at};
 use crate::engine::{Commit, Source};
 use crate::error::{AcknowledgementRefusal, Error, Result};
+use crate::journal::Filter;
 use crate::journal::Position;
 use crate::model::{Acknowledgement, Batch, KeyPath};
 use crate::port_file::PortFile;
 use crate::sync::{Mutex, lock};
-use crate::view::Filter;
 
 /// The cursor is saved after this many acknowledgements that were committed with batches, so that opening the port finds a
 /// bounded number of them in the journal.
@@ -84,7 +84,7 @@ impl Shared {
             filter: Filter::Port(file.head.key.folded().into()),
             is_closed: AtomicBool::new(false),
             progress: Mutex::new(Progress {
-                position: source.journal().position_after(file.cursor.sequence)?,
+                position: cursor::place(&**source, &file)?,
                 file,
                 unsaved: 0,
                 generation: 0,

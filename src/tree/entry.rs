@@ -30,6 +30,11 @@ pub(crate) fn prefixes_below(folded_path: &str) -> [Vec<u8>; 2] {
     [&[END_OF_PATH][..], b"\\"].map(|end| [folded_path.as_bytes(), end].concat())
 }
 
+/// The folded path whose subtree goes, if this is the prefix of the key's own entries.
+pub(crate) fn subtree_of_prefix(prefix: &[u8]) -> Option<&[u8]> {
+    prefix.strip_suffix(&[END_OF_PATH])
+}
+
 pub(crate) fn encode_entry(stored: &Stored) -> Vec<u8> {
     match stored {
         Stored::Key { path, last_write } => [&last_write.to_le_bytes(), path.as_bytes()].concat(),
@@ -48,31 +53,38 @@ pub(crate) fn decode_entry(name: &[u8], bytes: &[u8]) -> Result<(EntryName, Stor
     decode(name, bytes).ok_or(malformed)
 }
 
-fn decode(name: &[u8], bytes: &[u8]) -> Option<(EntryName, Stored)> {
+pub(crate) fn decode_name(name: &[u8]) -> Option<EntryName> {
     let end = name.iter().position(|byte| *byte == END_OF_PATH)?;
     let path = str::from_utf8(&name[..end]).ok()?;
     let (kind, value_name) = name.get(end + 1..)?.split_first()?;
     match *kind {
-        KEY if value_name.is_empty() => {
+        KEY if value_name.is_empty() => Some(EntryName::key(path)),
+        VALUE => Some(EntryName::value(path, str::from_utf8(value_name).ok()?)),
+        _ => None,
+    }
+}
+
+fn decode(name: &[u8], bytes: &[u8]) -> Option<(EntryName, Stored)> {
+    let name = decode_name(name)?;
+    let stored = match name.value {
+        None => {
             let (last_write, path_as_stored) = bytes.split_first_chunk()?;
-            let stored = Stored::Key {
+            Stored::Key {
                 path: Arc::from(str::from_utf8(path_as_stored).ok()?),
                 last_write: i64::from_le_bytes(*last_write),
-            };
-            Some((EntryName::key(path), stored))
+            }
         }
-        VALUE => {
+        Some(_) => {
             let (value_type, rest) = bytes.split_first_chunk()?;
             let (length, rest) = rest.split_first_chunk()?;
             let (spelling, data) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
-            let stored = Stored::Value {
+            Stored::Value {
                 name: Arc::from(str::from_utf8(spelling).ok()?),
                 value: Value::new(ValueType(u32::from_le_bytes(*value_type)), data),
-            };
-            Some((EntryName::value(path, str::from_utf8(value_name).ok()?), stored))
+            }
         }
-        _ => None,
-    }
+    };
+    Some((name, stored))
 }
 
 /// What a tree is a copy of.
@@ -95,7 +107,7 @@ const VALUES: usize = 56;
 const BYTES: usize = 64;
 const FRAME_CHECKSUM: usize = 72;
 const CHECKSUM: usize = 76;
-const META_BYTES: usize = 80;
+pub(crate) const META_BYTES: usize = 80;
 
 impl Meta {
     /// The name of the entry that holds it.

@@ -22,7 +22,9 @@ use thiserror::Error as ThisError;
 
 use crate::error::Error;
 
-pub(crate) use entry::{Meta, decode_entry, encode_entry, encode_name, prefixes_below};
+pub(crate) use entry::{
+    META_BYTES, Meta, decode_entry, decode_name, encode_entry, encode_name, prefixes_below, subtree_of_prefix,
+};
 pub(crate) use folder::Folders;
 pub(crate) use sled::SledBackend;
 pub(crate) use worker::Worker;
@@ -38,6 +40,8 @@ pub(crate) enum TreeFault {
     Digest,
     #[error("it belongs to another history of the store")]
     OtherHistory,
+    #[error("it ends before the journal begins")]
+    Outdated,
     #[error("it failed: {0}")]
     Failed(String),
     #[error("it panicked: {0}")]

@@ -1,0 +1,188 @@
+//! The keeper: makes snapshots and trims the journal behind the commits, by itself when enough has come, or when asked.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, RwLock};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use event_listener::{Event, Listener};
+
+use super::{Visible, retention, snapshots};
+use crate::env::Env;
+use crate::error::{Error, Result};
+use crate::identity::Identity;
+use crate::journal::{Head, Journal, Position};
+use crate::layout::Layout;
+use crate::sync::{Mutex, lock};
+use crate::tree::Meta;
+
+/// A snapshot is due once the journal behind the last one is larger than this, and than so many times the state.
+const DUE_BYTES: u64 = 64 << 20;
+const DUE_TIMES: u64 = 2;
+/// Whether one is due is looked at no more often than this.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// What keeping needs of an open store.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    pub(super) env: Arc<dyn Env>,
+    pub(super) layout: Layout,
+    pub(super) identity: Identity,
+    pub(super) journal: Arc<Journal>,
+    pub(super) visible: Arc<RwLock<Visible>>,
+    pub(super) head: Arc<Head>,
+    pub(super) limits: retention::Limits,
+    /// One thing at a time.
+    pub(super) alone: Mutex<()>,
+    is_stopped: AtomicBool,
+    /// Of the newest snapshot.
+    last: AtomicU64,
+    changed: Arc<Event>,
+    stopped: Event,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Keeper {
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the parts of one struct, made in one place"
+    )]
+    pub(super) fn new(
+        env: &Arc<dyn Env>,
+        layout: &Layout,
+        identity: &Identity,
+        journal: &Arc<Journal>,
+        visible: &Arc<RwLock<Visible>>,
+        head: &Arc<Head>,
+        changed: &Arc<Event>,
+        limits: retention::Limits,
+    ) -> Keeper {
+        Keeper {
+            env: Arc::clone(env),
+            layout: layout.clone(),
+            identity: identity.clone(),
+            journal: Arc::clone(journal),
+            visible: Arc::clone(visible),
+            head: Arc::clone(head),
+            limits,
+            alone: Mutex::new(()),
+            is_stopped: AtomicBool::new(false),
+            last: AtomicU64::new(0),
+            changed: Arc::clone(changed),
+            stopped: Event::new(),
+            thread: Mutex::new(None),
+        }
+    }
+
+    /// Starts the thread that keeps the store by itself.
+    pub(super) fn start(this: &Arc<Keeper>) {
+        let keeper = Arc::clone(this);
+        let thread = thread::Builder::new().name("clusdb-keeper".to_owned());
+        match thread.spawn(move || keeper.run()) {
+            Ok(thread) => *lock(&this.thread) = Some(thread),
+            Err(error) => tracing::warn!(%error, "no thread to make snapshots and to trim the journal"),
+        }
+    }
+
+    /// Ends what is under way, and all that comes later.
+    pub(super) fn stop(&self) {
+        self.is_stopped.store(true, Ordering::Release);
+        self.stopped.notify(usize::MAX);
+        self.changed.notify(usize::MAX);
+        if let Some(thread) = lock(&self.thread).take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread that keeps the store has panicked; nothing is lost");
+        }
+        drop(lock(&self.alone));
+    }
+
+    /// # Errors
+    /// `Closed` once the store is being closed: what is under way ends there.
+    pub(super) fn check_running(&self) -> Result<()> {
+        match self.is_stopped.load(Ordering::Acquire) {
+            true => Err(Error::Closed),
+            false => Ok(()),
+        }
+    }
+
+    /// Makes a snapshot of the state as it is when it ends; none if there is a snapshot of it already, or nothing to make one of.
+    pub(crate) fn snapshot(&self) -> Result<Option<Meta>> {
+        let _alone = lock(&self.alone);
+        self.take_snapshot()
+    }
+
+    fn take_snapshot(&self) -> Result<Option<Meta>> {
+        let (env, layout) = (&*self.env, &self.layout);
+        let newest = snapshots::metas(env, layout, &self.identity)?.into_iter().next();
+        let sequence = self.position()?.sequence;
+        if newest.is_some_and(|newest| newest.sequence == sequence) {
+            return Ok(newest);
+        }
+        let taken = snapshots::take(self)?;
+        if let Some(meta) = taken {
+            self.last.store(meta.sequence, Ordering::Release);
+        }
+        Ok(taken)
+    }
+
+    pub(super) fn position(&self) -> Result<Position> {
+        Ok(snapshots::look(&self.visible)?.position)
+    }
+
+    fn run(&self) {
+        let newest = snapshots::metas(&*self.env, &self.layout, &self.identity);
+        let newest = newest
+            .ok()
+            .and_then(|metas| metas.first().map(|meta| meta.sequence));
+        self.last.store(newest.unwrap_or(0), Ordering::Release);
+        while self.check_running().is_ok() {
+            let changed = self.changed.listen();
+            let kept = self.is_due().and_then(|is_due| match is_due {
+                true => self.keep(),
+                false => Ok(()),
+            });
+            if let Err(error) = kept
+                && self.check_running().is_ok()
+            {
+                tracing::warn!(%error, "the store could not be kept: tried again later");
+                self.pause(PAUSE * 20);
+            }
+            if self.check_running().is_ok() {
+                changed.wait();
+                // Not woken by each commit of many.
+                self.pause(PAUSE);
+            }
+        }
+    }
+
+    fn pause(&self, time: Duration) {
+        let stopped = self.stopped.listen();
+        if self.check_running().is_ok() {
+            stopped.wait_timeout(time);
+        }
+    }
+
+    /// Whether much of the journal stands behind the last snapshot.
+    fn is_due(&self) -> Result<bool> {
+        let (end, live_bytes) = {
+            let visible = snapshots::look(&self.visible)?;
+            (visible.position, visible.state.digest().bytes)
+        };
+        let last = self.last.load(Ordering::Acquire);
+        if end.sequence <= last {
+            return Ok(false);
+        }
+        let begin = self.journal.position_after(last)?;
+        Ok(self.journal.bytes_between(begin, end)? > DUE_BYTES.max(DUE_TIMES * live_bytes))
+    }
+
+    fn keep(&self) -> Result<()> {
+        {
+            let _alone = lock(&self.alone);
+            self.take_snapshot()?;
+        }
+        self.trim()?;
+        Ok(())
+    }
+}
