@@ -70,6 +70,7 @@ impl Error {
             Error::KeyNotFound { .. }
             | Error::ValueNotFound { .. }
             | Error::StoreNotFound { .. }
+            | Error::BackupNotFound { .. }
             | Error::PortNotFound { .. } => ERROR_FILE_NOT_FOUND,
             Error::BufferTooSmall { .. } => ERROR_MORE_DATA,
             Error::ForeignDirectory { .. } => ERROR_DIR_NOT_EMPTY,
@@ -80,10 +81,12 @@ impl Error {
             Error::Preallocation { .. } => ERROR_DISK_FULL,
             Error::Poisoned { .. } | Error::LeaderPanicked => ERROR_GEN_FAILURE,
             Error::Closed => ERROR_INVALID_HANDLE,
-            Error::PortExists { .. } => ERROR_ALREADY_EXISTS,
+            Error::PortExists { .. } | Error::StoreExists { .. } => ERROR_ALREADY_EXISTS,
             Error::PortClosed { .. } => ERROR_NO_MORE_ITEMS,
             Error::Lagged { .. } | Error::Trimmed { .. } => ERROR_JOURNAL_ENTRY_DELETED,
-            Error::EpochMismatch { .. } | Error::StoreReplaced { .. } => ERROR_FILE_INVALID,
+            Error::EpochMismatch { .. } | Error::StoreReplaced { .. } | Error::BackupOfAnother { .. } => {
+                ERROR_FILE_INVALID
+            }
             Error::ReadOnly { .. } => ERROR_ACCESS_DENIED,
             Error::AcknowledgementRefused { .. } => ERROR_INVALID_OPERATION,
         }
@@ -224,6 +227,19 @@ mod tests {
             ),
             ("no such store or port", Error::StoreNotFound { path: file() }),
             ("no such store or port", Error::PortNotFound { name: text() }),
+            ("no such store or port", Error::BackupNotFound { path: file() }),
+            (
+                "a store where one is to be restored",
+                Error::StoreExists { path: file() },
+            ),
+            (
+                "a port or a reader of another history",
+                Error::BackupOfAnother {
+                    path: file(),
+                    expected: crate::Epoch::from_bytes([0; 16]),
+                    found: crate::Epoch::from_bytes([1; 16]),
+                },
+            ),
             (
                 "a foreign directory",
                 Error::ForeignDirectory {

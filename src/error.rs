@@ -64,6 +64,28 @@ pub enum Error {
         /// One of the names in it.
         found: String,
     },
+    /// There is no backup in this directory, or only one that was cut short.
+    #[error("there is no backup at {}: make one, or give the folder of another", path.display())]
+    BackupNotFound {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The directory holds the backup of another store, or of another branch of this one's history.
+    #[error("{} is the backup of another history: expected epoch {expected}, found {found}; choose another directory", path.display())]
+    BackupOfAnother {
+        /// The directory.
+        path: PathBuf,
+        /// The epoch that this store has for the backup's record.
+        expected: crate::Epoch,
+        /// The epoch that the backup has.
+        found: crate::Epoch,
+    },
+    /// There is a store in this directory; a store is restored into a new one.
+    #[error("there is a store at {}: restore into another directory, or set it aside first", path.display())]
+    StoreExists {
+        /// The directory.
+        path: PathBuf,
+    },
     /// Another process, or another handle of this one, has the store open.
     #[error("the store {} is in use by another process: wait for it to end, or work through it", path.display())]
     InUse {
@@ -296,7 +318,10 @@ impl Error {
             Error::KeyNotFound { .. }
             | Error::ValueNotFound { .. }
             | Error::StoreNotFound { .. }
+            | Error::BackupNotFound { .. }
             | Error::PortNotFound { .. } => "not_found",
+            Error::BackupOfAnother { .. } => "backup_of_another",
+            Error::StoreExists { .. } => "store_exists",
             Error::BufferTooSmall { .. } => "buffer_too_small",
             Error::ForeignDirectory { .. } => "foreign_directory",
             Error::InUse { .. } => "in_use",

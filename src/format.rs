@@ -19,6 +19,7 @@ pub(crate) const STORE_MAGIC: Magic = *b"CLUSDBst";
 pub(crate) const SEGMENT_MAGIC: Magic = *b"CLUSDBsg";
 pub(crate) const HEAD_MAGIC: Magic = *b"CLUSDBhd";
 pub(crate) const PORT_MAGIC: Magic = *b"CLUSDBpt";
+pub(crate) const BACKUP_MAGIC: Magic = *b"CLUSDBbk";
 pub(crate) const NOTE_MAGIC: Magic = *b"CLUSDBtn";
 pub(crate) const SNAPSHOT_MAGIC: Magic = *b"CLUSDBsn";
 

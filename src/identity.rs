@@ -71,6 +71,15 @@ impl Identity {
         }
     }
 
+    /// The same store, whose history goes on from this sequence number in a branch of its own.
+    pub(crate) fn branched(&self, epoch: Epoch, first: u64) -> Identity {
+        let mut branch = self.clone();
+        // An epoch under which nothing was committed, or will be, is not part of the history.
+        branch.lineage.retain(|(_, began)| *began < first);
+        branch.lineage.push((epoch, first));
+        branch
+    }
+
     pub(crate) fn write(&self, env: &dyn Env, path: &Path) -> Result<()> {
         write_aside(env, path, &self.encode())
     }
@@ -80,7 +89,7 @@ impl Identity {
         Identity::decode(&format::read_whole(&*file, path, MAX_BYTES)?, path)
     }
 
-    fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let checksum_at = LINEAGE + self.lineage.len() * ENTRY_BYTES;
         let mut bytes = vec![0; checksum_at + TRAILER_BYTES];
         format::put_preamble(&mut bytes, STORE_MAGIC);
@@ -102,7 +111,7 @@ impl Identity {
         bytes
     }
 
-    fn decode(bytes: &[u8], path: &Path) -> Result<Identity> {
+    pub(crate) fn decode(bytes: &[u8], path: &Path) -> Result<Identity> {
         format::check_preamble(bytes, STORE_MAGIC, path)?;
         let damaged = |offset: usize, expected: &str, found: String| {
             Err(Error::damaged(path, offset as u64, expected, found))
@@ -191,5 +200,21 @@ mod tests {
         assert_eq!(identity.epoch(), epoch(2));
         let ends = [1, 2, 3].map(|byte| identity.end_of(epoch(byte)));
         assert_eq!(ends, [9, u64::MAX, 0]);
+    }
+
+    #[test]
+    fn a_branch_leaves_out_the_epochs_that_it_does_not_go_on_from() {
+        let epoch = |byte| Epoch::from_bytes([byte; 16]);
+        let branch = sample().branched(epoch(3), 12);
+        assert_eq!(
+            [9, 10, 12].map(|sequence| branch.epoch_of(sequence)),
+            [1, 2, 3].map(epoch)
+        );
+        let branch = sample().branched(epoch(3), 10);
+        assert_eq!(branch.end_of(epoch(2)), 0);
+        assert_eq!(
+            [9, 10].map(|sequence| branch.epoch_of(sequence)),
+            [1, 3].map(epoch)
+        );
     }
 }

@@ -15,6 +15,7 @@ const LOCK: &str = "lock";
 const HEAD: &str = "head";
 const JOURNAL: &str = "journal";
 const PORTS: &str = "ports";
+const BACKUP: &str = "backup";
 const SNAPSHOTS: &str = "snapshots";
 const SEGMENT_EXTENSION: &str = "segment";
 const PORT_EXTENSION: &str = "port";
@@ -91,6 +92,11 @@ impl Layout {
         sequence_of(name, SNAPSHOT_EXTENSION)
     }
 
+    /// What a backup says of itself; where it is, a backup is.
+    pub(crate) fn backup(&self) -> PathBuf {
+        self.root.join(BACKUP)
+    }
+
     pub(crate) fn ports(&self) -> PathBuf {
         self.root.join(PORTS)
     }
@@ -114,6 +120,11 @@ impl Layout {
         stem_of(name, PORT_EXTENSION).filter(|name| check_port_name(name).is_ok())
     }
 
+    /// The name of the port that this file is a note on.
+    pub(crate) fn parse_note(name: &OsStr) -> Option<&str> {
+        stem_of(name, NOTE_EXTENSION).filter(|name| check_port_name(name).is_ok())
+    }
+
     pub(crate) fn unfinished(path: &Path) -> PathBuf {
         let mut name = path.as_os_str().to_owned();
         name.push(".");
@@ -127,6 +138,20 @@ impl Layout {
         [self.lock(), self.head(), self.journal(), self.ports()].contains(&path)
             || path == Layout::unfinished(&self.store())
             || path == Layout::unfinished(&self.head())
+    }
+}
+
+impl Layout {
+    /// Whether a folder without a backup's file may hold this: what a backup that was cut short leaves.
+    pub(crate) fn belongs_to_backup(&self, name: &OsStr) -> bool {
+        let path = self.root.join(name);
+        [
+            self.journal(),
+            self.ports(),
+            self.snapshots(),
+            Layout::unfinished(&self.backup()),
+        ]
+        .contains(&path)
     }
 }
 
@@ -163,6 +188,17 @@ pub(crate) fn write_aside(env: &dyn Env, path: &Path, bytes: &[u8]) -> Result<()
     file.sync().context("sync", &aside)?;
     env.rename(&aside, path).context("rename", &aside)?;
     sync_parent(env, path)
+}
+
+/// Makes the folder, durably, if it is not there.
+pub(crate) fn create_dir_if_missing(env: &dyn Env, path: &Path) -> Result<()> {
+    match env.create_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        created => {
+            created.context("create", path)?;
+            sync_parent(env, path)
+        }
+    }
 }
 
 pub(crate) fn remove_if_there(env: &dyn Env, path: &Path) -> Result<()> {

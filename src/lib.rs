@@ -7,6 +7,7 @@ extern crate self as clusdb;
 pub mod env;
 pub mod model;
 
+mod backup_file;
 mod code;
 mod engine;
 mod epoch;
@@ -32,7 +33,7 @@ mod trim_note;
 mod view;
 
 pub use code::codes;
-pub use engine::{Commit, OpenedFrom, Trimmed};
+pub use engine::{Backup, Commit, OpenedFrom, Restored, Trimmed};
 pub use epoch::Epoch;
 pub use error::{AcknowledgementRefusal, Error, Result, TrimReason};
 pub use journal::TornTail;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::engine::{Engine, Follower, RetentionLimits};
+use crate::engine::{Engine, Follower, Restored, RetentionLimits, restore};
 use crate::env::{Env, OsEnv};
 use crate::epoch::Epoch;
 use crate::error::Result;
@@ -193,6 +193,15 @@ impl Options {
     /// See [`Store::open`].
     pub fn open(self, path: impl AsRef<Path>) -> Result<Store> {
         Ok(Store::new(Engine::open(&self, path.as_ref())?))
+    }
+
+    /// Makes a store in this directory from a backup. The epoch that begins is the one of the [option](Options::epoch), random by
+    /// default.
+    ///
+    /// # Errors
+    /// See [`Store::restore`].
+    pub fn restore(self, backup: impl AsRef<Path>, path: impl AsRef<Path>) -> Result<Restored> {
+        restore(&self, backup.as_ref(), path.as_ref())
     }
 
     /// Opens the store in this directory to read and to follow it.

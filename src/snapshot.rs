@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::env::{Env, File};
 use crate::error::{Error, IoContext, Result};
 use crate::format::{self, PREAMBLE_BYTES, SNAPSHOT_MAGIC, get_u32, put};
-use crate::layout::{Layout, remove_if_there, sync_parent};
+use crate::layout::{Layout, create_dir_if_missing, remove_if_there, sync_parent};
 use crate::model::{EntryName, State};
 use crate::tree::{Changes, META_BYTES, Meta, decode_entry, decode_name, subtree_of_prefix};
 
@@ -44,14 +44,7 @@ pub(crate) struct Draft<'a> {
 
 impl<'a> Draft<'a> {
     pub(crate) fn begin(env: &'a dyn Env, layout: &'a Layout) -> Result<Draft<'a>> {
-        let folder = layout.snapshots();
-        match env.create_dir(&folder) {
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-            created => {
-                created.context("create", &folder)?;
-                sync_parent(env, &folder)?;
-            }
-        }
+        create_dir_if_missing(env, &layout.snapshots())?;
         let path = layout.snapshot_draft();
         remove_if_there(env, &path)?;
         let file = env.create_file(&path).context("create", &path)?;

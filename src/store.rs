@@ -5,7 +5,7 @@ use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::engine::{Commit, Engine, Source, Trimmed};
+use crate::engine::{Backup, Commit, Engine, Restored, Source, Trimmed};
 use crate::error::Result;
 use crate::journal::TornTail;
 use crate::model::{Batch, KeyPath, PlainWrite, Value};
@@ -128,6 +128,30 @@ impl Store {
     /// [`Io`](crate::Error::Io), [`Closed`](crate::Error::Closed). What was left half done is finished by the next opening.
     pub fn trim(&self) -> Result<Trimmed> {
         self.engine.keeper.trim()
+    }
+
+    /// Copies the store as it is after one record into a folder, while commits go on: the newest snapshot, the journal behind it, and
+    /// the ports. The folder is missing, empty, or holds an earlier backup of this store: then what the journal has got
+    /// since is copied, and a backup that is cut short leaves the earlier one. Nothing is trimmed meanwhile. It is durable when
+    /// this returns. [`restore`](Store::restore) makes a store of it.
+    ///
+    /// # Errors
+    /// * [`ForeignDirectory`](crate::Error::ForeignDirectory), [`BackupOfAnother`](crate::Error::BackupOfAnother).
+    /// * [`Damaged`](crate::Error::Damaged), [`Io`](crate::Error::Io), [`Closed`](crate::Error::Closed).
+    pub fn backup(&self, folder: impl AsRef<Path>) -> Result<Backup> {
+        self.engine.keeper.backup(folder.as_ref())
+    }
+
+    /// Makes a store in this directory, which is missing or empty, from a backup. It is the store as it was; what is committed from
+    /// then on belongs to a new epoch, with the backup's record as its parent. Ports that stood there or before go on;
+    /// those that had come further, and readers that had seen more, get an error of their own. Durable when it returns.
+    ///
+    /// # Errors
+    /// * [`BackupNotFound`](crate::Error::BackupNotFound), [`StoreExists`](crate::Error::StoreExists),
+    ///   [`ForeignDirectory`](crate::Error::ForeignDirectory).
+    /// * [`Damaged`](crate::Error::Damaged): the backup is; [`Io`](crate::Error::Io). Nothing is in the directory then.
+    pub fn restore(backup: impl AsRef<Path>, path: impl AsRef<Path>) -> Result<Restored> {
+        Store::options().restore(backup, path)
     }
 
     /// What was cut from the end of the journal when the store was opened: commits that were never acknowledged.

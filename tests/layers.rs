@@ -12,6 +12,7 @@ const LAYERS: [&[&str]; 5] = [
         "identity",
         "port_file",
         "trim_note",
+        "backup_file",
         "tree",
         "snapshot",
     ],

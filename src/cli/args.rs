@@ -72,6 +72,10 @@ pub enum Verb {
     Stat,
     /// Make a snapshot: the whole state in one file, to open from and to trim behind
     Snapshot,
+    /// Copy the store into a folder; a later backup into the same copies what is new
+    Backup(Backup),
+    /// Make a store from a backup, with an epoch of its own
+    Restore(Restore),
     /// Remove the part of the journal that two snapshots, and all ports, no longer need
     Trim,
     /// Show the main job on sample data: commit, SIGKILL, reopen, and the notification is still there
@@ -218,6 +222,21 @@ pub struct Log {
     /// The last sequence number to show.
     #[arg(long, value_name = "SEQ", default_value_t = u64::MAX, hide_default_value = true)]
     pub to: u64,
+}
+
+#[derive(Debug, Args)]
+pub struct Backup {
+    /// A folder that is missing, empty, or holds an earlier backup of this store.
+    pub folder: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct Restore {
+    /// The folder of the backup.
+    pub folder: PathBuf,
+    /// Set a store that is there aside, as DIR.replaced-N, and keep its ports.
+    #[arg(long)]
+    pub replace: bool,
 }
 
 #[derive(Debug, Args)]

@@ -73,6 +73,8 @@ fn run(cli: Cli) -> Result {
         Verb::Log(arguments) => watch::log(&session, &arguments),
         Verb::Stat => verbs::stat(&session),
         Verb::Snapshot => keeping::snapshot(&session),
+        Verb::Backup(arguments) => keeping::backup(&session, &arguments),
+        Verb::Restore(arguments) => keeping::restore(&session, &arguments),
         Verb::Trim => keeping::trim(&session),
         Verb::Tour(arguments) => tour::run(&session, &arguments),
     }

@@ -109,7 +109,7 @@ impl Session {
         Ok(store)
     }
 
-    fn path(&self) -> Result<&Path> {
+    pub fn path(&self) -> Result<&Path> {
         self.store.as_deref().ok_or_else(|| {
             let message = "which store? give --store DIR, or set CLUSDB_STORE";
             Failure::usage("usage", message)

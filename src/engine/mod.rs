@@ -1,5 +1,6 @@
 //! The engine of an open store: commits on one side, the visible state and the journal on the other.
 
+mod backup;
 mod base;
 #[cfg(test)]
 mod byte_tests;
@@ -23,6 +24,8 @@ use std::sync::{Arc, RwLock};
 
 use event_listener::Event;
 
+pub(crate) use backup::restore;
+pub use backup::{Backup, Restored};
 pub use commit::Commit;
 pub(crate) use follower::Follower;
 pub(crate) use keeper::Keeper;

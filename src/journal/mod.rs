@@ -19,7 +19,7 @@ pub(crate) use frame::{FRAME_HEADER_BYTES, Frame, FrameKind, RecordMeta};
 pub(crate) use head::{FollowedHead, Head, HeadFields, HeadState, read_head};
 pub use recovery::TornTail;
 pub(crate) use recovery::{Found, Recovered, Recovery, Voucher};
-pub(crate) use segment::{SEGMENT_HEADER_BYTES, Segment, SegmentHeader};
+pub(crate) use segment::{SEGMENT_BLOCK_BYTES, SEGMENT_HEADER_BYTES, Segment, SegmentHeader};
 
 use crate::env::{Env, Map};
 use crate::error::{Error, IoContext, Result};
@@ -131,6 +131,15 @@ impl Journal {
     /// All segments, in order.
     pub(crate) fn segments(&self) -> Vec<Arc<Segment>> {
         lock(&self.segments).clone()
+    }
+
+    /// The last sequence number of the segment that begins with this one; none if it is the one that is written.
+    pub(crate) fn last_of(&self, first_sequence: u64) -> Option<u64> {
+        let segments = lock(&self.segments);
+        let next = segments
+            .iter()
+            .find(|segment| segment.header.first_sequence > first_sequence);
+        next.map(|next| next.header.first_sequence - 1)
     }
 
     /// Gives up the segments before the one that begins with this sequence number. Views of them stay valid.
