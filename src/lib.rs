@@ -33,7 +33,7 @@ mod trim_note;
 mod view;
 
 pub use code::codes;
-pub use engine::{Backup, Commit, OpenedFrom, Restored, Trimmed};
+pub use engine::{Backup, CheckReport, Commit, OpenedFrom, Repair, Restored, Trimmed};
 pub use epoch::Epoch;
 pub use error::{AcknowledgementRefusal, Error, Result, TrimReason};
 pub use journal::TornTail;

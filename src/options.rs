@@ -5,7 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::engine::{Engine, Follower, Restored, RetentionLimits, restore};
+use crate::engine::{
+    CheckReport, Engine, Follower, Repair, Restored, RetentionLimits, check, repair, restore,
+};
 use crate::env::{Env, OsEnv};
 use crate::epoch::Epoch;
 use crate::error::Result;
@@ -193,6 +195,34 @@ impl Options {
     /// See [`Store::open`].
     pub fn open(self, path: impl AsRef<Path>) -> Result<Store> {
         Ok(Store::new(Engine::open(&self, path.as_ref())?))
+    }
+
+    /// Looks at the whole store for faults, and changes nothing: all records, snapshots and ports, each to its last byte. `deep` also
+    /// makes the state of the records, and compares snapshots and tree with it. Takes the store's lock, and as much
+    /// memory as its state.
+    ///
+    /// # Errors
+    /// [`StoreNotFound`](crate::Error::StoreNotFound), [`InUse`](crate::Error::InUse), and the system's. What is wrong with the store is in the report.
+    pub fn check(self, path: impl AsRef<Path>, deep: bool) -> Result<CheckReport> {
+        check(&self, path.as_ref(), deep)
+    }
+
+    /// What [`repair`](Options::repair) would do. Changes nothing.
+    ///
+    /// # Errors
+    /// Those of [`repair`](Options::repair).
+    pub fn plan_repair(self, path: impl AsRef<Path>) -> Result<Repair> {
+        repair(&self, path.as_ref(), false)
+    }
+
+    /// Makes a damaged store one that opens. Damaged ports, snapshots and the like are set aside. Where the journal is damaged, its
+    /// part up to there goes if a snapshot has what it led to; else it is cut there: acknowledged records are lost, the
+    /// report says which, and the history goes on in a new epoch. Every byte that is taken away is kept in a folder `repaired.N` in the store.
+    ///
+    /// # Errors
+    /// Those of [`check`](Options::check), and the fault itself where what is left leads to no state: then there is the backup.
+    pub fn repair(self, path: impl AsRef<Path>) -> Result<Repair> {
+        repair(&self, path.as_ref(), true)
     }
 
     /// Makes a store in this directory from a backup. The epoch that begins is the one of the [option](Options::epoch), random by

@@ -76,6 +76,8 @@ pub enum Verb {
     Backup(Backup),
     /// Make a store from a backup, with an epoch of its own
     Restore(Restore),
+    /// Look at the whole store for faults; exit code 6 if there is one
+    Check(Check),
     /// Remove the part of the journal that two snapshots, and all ports, no longer need
     Trim,
     /// Show the main job on sample data: commit, SIGKILL, reopen, and the notification is still there
@@ -237,6 +239,19 @@ pub struct Restore {
     /// Set a store that is there aside, as DIR.replaced-N, and keep its ports.
     #[arg(long)]
     pub replace: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Check {
+    /// Make the state of all records, and compare snapshots and tree with it.
+    #[arg(long)]
+    pub deep: bool,
+    /// Make a damaged store open again, by what is left of it. Asks first; keeps what it takes away.
+    #[arg(long)]
+    pub repair: bool,
+    /// Do not ask.
+    #[arg(long, requires = "repair")]
+    pub yes: bool,
 }
 
 #[derive(Debug, Args)]

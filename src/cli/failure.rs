@@ -58,6 +58,13 @@ impl Failure {
         }
     }
 
+    pub fn damage(message: String) -> Failure {
+        Failure {
+            exit_code: exit::DAMAGE,
+            ..Failure::usage("damaged", message)
+        }
+    }
+
     pub fn io(what: &str, path: &Path, error: &std::io::Error) -> Failure {
         let message = format!("cannot {what} {}: {error}", path.display());
         Failure {

@@ -2,6 +2,7 @@
 #![deny(unsafe_code)]
 
 mod args;
+mod check;
 mod failure;
 mod import;
 mod json;
@@ -75,6 +76,7 @@ fn run(cli: Cli) -> Result {
         Verb::Snapshot => keeping::snapshot(&session),
         Verb::Backup(arguments) => keeping::backup(&session, &arguments),
         Verb::Restore(arguments) => keeping::restore(&session, &arguments),
+        Verb::Check(arguments) => check::run(&session, &arguments),
         Verb::Trim => keeping::trim(&session),
         Verb::Tour(arguments) => tour::run(&session, &arguments),
     }

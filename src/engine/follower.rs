@@ -65,7 +65,7 @@ impl Follower {
         };
         let head = Arc::new(FollowedHead::open(&*env, &layout.head())?);
         let (identity, journal) = open_journal(&*env, &layout, identity)?;
-        let position = match head.read() {
+        let position = match believable(&head, &identity) {
             Some(fields) => position_of(&fields),
             // It vouches for nothing; what the journal says of itself is durable all the same.
             None => journal.vouched_end()?,
@@ -102,14 +102,14 @@ impl Follower {
 
     /// Goes along with the head that is the store's now.
     fn go_along(&self, followed: &mut Followed) -> Result<()> {
-        let mut fields = followed.head.read();
+        let mut fields = believable(&followed.head, &followed.identity);
         let is_live = fields.is_some_and(|fields| fields.state == HeadState::Live);
         // One of a dead writer looks live too, and stays so if the next one dies before it has said that it came.
         if !is_live || followed.looked.elapsed() >= LOOK_INTERVAL {
             followed.looked = Instant::now();
             if !followed.head.is_at(&self.layout.head())? {
                 self.go_over(followed)?;
-                fields = followed.head.read();
+                fields = believable(&followed.head, &followed.identity);
             }
         }
         if let Some(fields) = fields
@@ -226,6 +226,12 @@ fn open_journal(env: &dyn Env, layout: &Layout, mut identity: Identity) -> Resul
     }
 }
 
+/// What the head says, unless it is damaged, or from before a repair that began another epoch.
+fn believable(head: &FollowedHead, identity: &Identity) -> Option<HeadFields> {
+    let of_history = |fields: &HeadFields| identity.epoch_of(fields.durable_sequence) == fields.epoch;
+    head.read().filter(of_history)
+}
+
 fn position_of(fields: &HeadFields) -> Position {
     Position {
         sequence: fields.durable_sequence,
@@ -292,7 +298,8 @@ impl Source for Follower {
     }
 
     fn was_closed(&self) -> bool {
-        let fields = lock(&self.followed).head.read();
+        let followed = lock(&self.followed);
+        let fields = believable(&followed.head, &followed.identity);
         fields.is_some_and(|fields| fields.state == HeadState::Closed)
     }
 

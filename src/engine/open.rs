@@ -158,7 +158,7 @@ impl<'a> ProgressReport<'a> {
 }
 
 /// Takes the lock of the store, for as long as the file is held.
-fn take_lock(env: &dyn Env, layout: &Layout, timeout: Duration) -> Result<Arc<dyn File>> {
+pub(super) fn take_lock(env: &dyn Env, layout: &Layout, timeout: Duration) -> Result<Arc<dyn File>> {
     let path = layout.lock();
     let deadline = Instant::now() + timeout;
     loop {
@@ -245,7 +245,7 @@ fn remove_trimmed(env: &dyn Env, layout: &Layout, identity: &Identity) -> Result
 }
 
 /// All that says how far the journal was durable.
-fn vouchers(env: &dyn Env, layout: &Layout, head: Option<HeadFields>) -> Result<Vec<Voucher>> {
+pub(super) fn vouchers(env: &dyn Env, layout: &Layout, head: Option<HeadFields>) -> Result<Vec<Voucher>> {
     let mut vouchers: Vec<_> = head.iter().map(|head| head_voucher(layout, head)).collect();
     let ports = layout.ports();
     for name in env.list_dir(&ports).context("list", &ports)? {
@@ -270,7 +270,7 @@ fn vouchers(env: &dyn Env, layout: &Layout, head: Option<HeadFields>) -> Result<
     Ok(vouchers)
 }
 
-fn head_voucher(layout: &Layout, head: &HeadFields) -> Voucher {
+pub(super) fn head_voucher(layout: &Layout, head: &HeadFields) -> Voucher {
     Voucher {
         by: layout.head(),
         epoch: head.epoch,

@@ -7,6 +7,7 @@ mod frame;
 mod head;
 mod recovery;
 mod segment;
+mod survey;
 #[cfg(test)]
 mod tests;
 
@@ -29,6 +30,7 @@ use crate::sync::{Mutex, lock};
 use frame::{Chain, append_frame, frame_bytes};
 use recovery::End;
 use segment::Mark;
+pub(crate) use survey::Survey;
 
 /// A new segment's file is this long at first, and is made twice as long whenever it is full.
 const FIRST_ALLOCATION_BYTES: u64 = 1 << 20;

@@ -117,11 +117,7 @@ impl Recovery<'_> {
         mut self,
         replay: &mut dyn FnMut(&Frame<'_>, RecordView<'_>, u64),
     ) -> Result<Recovered> {
-        self.vouchers.extend(self.clean_close.clone());
-        self.vouchers.retain(|voucher| {
-            self.identity.epoch_of(voucher.sequence) == voucher.epoch && voucher.sequence > 0
-        });
-        self.vouchers.sort_by_key(|voucher| voucher.sequence);
+        self.sort_vouchers();
         let firsts = self.list_segments()?;
         let mut segments = Vec::with_capacity(firsts.len());
         let begin = segment_of(&firsts, self.start).unwrap_or(0);
@@ -153,7 +149,7 @@ impl Recovery<'_> {
                 Some(first) => self.compare_next(*first, &walk)?,
             };
             let rest = match next {
-                Next::None => classify_rest(&segment, &bytes, offset, &walk),
+                Next::None => classify_rest(&segment, &bytes, offset, walk.sequence, walk.checksum),
                 _ => Rest::Zeroes,
             };
             let missing = self
@@ -180,11 +176,35 @@ impl Recovery<'_> {
         Err(Error::damaged(&journal, 0, "a segment", "none"))
     }
 
+    /// Leaves the vouchers that say something of this history, in order.
+    pub(super) fn sort_vouchers(&mut self) {
+        self.vouchers.extend(self.clean_close.clone());
+        self.vouchers.retain(|voucher| {
+            self.identity.epoch_of(voucher.sequence) == voucher.epoch && voucher.sequence > 0
+        });
+        self.vouchers.sort_by_key(|voucher| voucher.sequence);
+    }
+
     fn promised_by_vouchers(&self) -> u64 {
         self.vouchers.last().map_or(0, |voucher| voucher.sequence)
     }
 
     fn list_segments(&self) -> Result<Vec<u64>> {
+        let firsts = self.find_segments()?;
+        match firsts.first() {
+            Some(first) if *first > self.identity.trim_base => Err(self.first_is_missing(*first)),
+            _ => Ok(firsts),
+        }
+    }
+
+    pub(super) fn first_is_missing(&self, first: u64) -> Error {
+        let missing = self.layout.segment(self.identity.trim_base);
+        let found = format!("the journal begins with the record {first}");
+        Error::damaged(&missing, 0, "the journal's first segment", found)
+    }
+
+    /// The first sequence numbers of the segments that are there.
+    pub(super) fn find_segments(&self) -> Result<Vec<u64>> {
         let journal = self.layout.journal();
         let names = self.env.list_dir(&journal).context("list", &journal)?;
         let mut firsts = Vec::with_capacity(names.len());
@@ -197,17 +217,10 @@ impl Recovery<'_> {
         // What stands before was trimmed, and may come back in part after a crash.
         firsts.retain(|first| *first >= self.identity.trim_base);
         firsts.sort_unstable();
-        match firsts.first() {
-            Some(first) if *first > self.identity.trim_base => {
-                let missing = self.layout.segment(self.identity.trim_base);
-                let found = format!("the journal begins with the record {first}");
-                Err(Error::damaged(&missing, 0, "the journal's first segment", found))
-            }
-            _ => Ok(firsts),
-        }
+        Ok(firsts)
     }
 
-    fn open_segment(&self, first: u64) -> Result<(Segment, Vec<u8>)> {
+    pub(super) fn open_segment(&self, first: u64) -> Result<(Segment, Vec<u8>)> {
         let path = self.layout.segment(first);
         let file = self.env.open_file(&path).context("open", &path)?;
         let bytes = format::read_whole(&*file, &path, u64::MAX)?;
@@ -277,7 +290,7 @@ impl Recovery<'_> {
     }
 
     /// A voucher for a record of this number and another content: one of them is from another history.
-    fn check_vouchers(&self, segment: &Segment, offset: usize, frame: &Frame<'_>) -> Result<()> {
+    pub(super) fn check_vouchers(&self, segment: &Segment, offset: usize, frame: &Frame<'_>) -> Result<()> {
         // Sorted, and found by halving: there may be ten thousand ports, and a million frames.
         let sequence = frame.meta.sequence;
         let first = self
@@ -413,10 +426,16 @@ fn read_header(file: &dyn File, path: &Path) -> Result<Vec<u8>> {
 }
 
 /// What stands behind the last frame.
-fn classify_rest(segment: &Segment, bytes: &[u8], offset: usize, walk: &Walk) -> Rest {
-    let missing = walk.sequence + 1;
+pub(super) fn classify_rest(
+    segment: &Segment,
+    bytes: &[u8],
+    offset: usize,
+    sequence: u64,
+    checksum: u32,
+) -> Rest {
+    let missing = sequence + 1;
     let tail = bytes.get(offset..).unwrap_or_default();
-    if ends_too_early(bytes, offset) || Frame::is_cut_short(bytes, offset, missing, walk.checksum) {
+    if ends_too_early(bytes, offset) || Frame::is_cut_short(bytes, offset, missing, checksum) {
         return Rest::CutFile;
     }
     if tail.iter().all(|byte| *byte == 0) {
