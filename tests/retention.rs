@@ -127,10 +127,6 @@ fn without_two_whole_snapshots_nothing_is_trimmed_and_one_rotten_snapshot_loses_
     assert_eq!(store.trim().unwrap().segments, 0);
     fill(&store, "A", 40);
     let second = store.snapshot().unwrap().unwrap();
-    let trimmed = store.trim().unwrap();
-    assert!(trimmed.segments > 0 && trimmed.oldest <= first + 1, "{trimmed:?}");
-    let expected = contents(&store);
-    drop(store);
     let paths =
         [first, second].map(|sequence| home.path().join(format!("snapshots/{sequence:020}.snapshot")));
     let flip = |path: &Path| {
@@ -139,6 +135,19 @@ fn without_two_whole_snapshots_nothing_is_trimmed_and_one_rotten_snapshot_loses_
         bytes[middle] ^= 1;
         fs::write(path, bytes).unwrap();
     };
+    for rotten in &paths {
+        flip(rotten);
+        assert_eq!(
+            store.trim().unwrap().segments,
+            0,
+            "one whole snapshot is not enough"
+        );
+        flip(rotten);
+    }
+    let trimmed = store.trim().unwrap();
+    assert!(trimmed.segments > 0 && trimmed.oldest <= first + 1, "{trimmed:?}");
+    let expected = contents(&store);
+    drop(store);
     for rotten in &paths {
         flip(rotten);
         let store = home.open();
@@ -392,6 +401,7 @@ fn what_was_trimmed_and_comes_back_is_removed_and_not_read() {
     {
         fs::write(home.path().join("journal").join(name), bytes).unwrap();
     }
+    assert!(options().check(home.path(), true).unwrap().is_whole());
     let reader = Reader::open(home.path()).unwrap();
     assert_eq!(contents(&reader), expected);
     assert_eq!(reader.stat().unwrap().first_sequence, trimmed.oldest);

@@ -371,7 +371,7 @@ fn copy_store(
         }
     }
     copy_ports(env, source, target)?;
-    // The branch begins with a segment of its own.
+    // The branch begins with a segment of its own, which takes the place of a last one without a record.
     let header = new_segment_header(env, epoch, end.sequence + 1, end.checksum)?;
     Segment::create(env, target, header, SEGMENT_BLOCK_BYTES as u64)?;
     branch(backup, epoch).write(env, &target.store())
@@ -386,15 +386,11 @@ fn branch(backup: &BackupFile, epoch: Epoch) -> Identity {
     identity.trimmed(trim_base)
 }
 
-/// Copies a segment as far as it counts. The last one is filled up with zeroes; if it has no record, the branch's own takes its
-/// place.
+/// Copies a segment as far as it counts. The last one is filled up with zeroes.
 fn restore_segment(env: &dyn Env, source: &Layout, target: &Layout, first: u64, end: Position) -> Result<()> {
     let (from, to) = (source.segment(first), target.segment(first));
     if first < end.segment {
         copy_file(env, &from, &to)?;
-        return Ok(());
-    }
-    if first > end.sequence {
         return Ok(());
     }
     let source_file = env.open_file(&from).context("open", &from)?;
