@@ -18,6 +18,8 @@ const TIME: usize = OFFSET + 8;
 const SNAPSHOT: usize = TIME + 8;
 const IDENTITY: usize = SNAPSHOT + 8;
 const TRAILER_BYTES: usize = 4;
+/// A record a nanosecond for a hundred years.
+const MAX_SEQUENCE: u64 = 1 << 62;
 const MAX_BYTES: u64 = 2 << 20;
 
 /// What a backup holds.
@@ -71,9 +73,19 @@ impl BackupFile {
         };
         let stored = get_u32(bytes, covered);
         format::check_checksum(&bytes[..covered], stored, path, covered as u64, "the checksum")?;
+        let sequence = get_u64(bytes, SEQUENCE);
+        if sequence >= MAX_SEQUENCE {
+            let expected = "a sequence number";
+            return Err(Error::damaged(
+                path,
+                SEQUENCE as u64,
+                expected,
+                sequence.to_string(),
+            ));
+        }
         Ok(BackupFile {
             end: Position {
-                sequence: get_u64(bytes, SEQUENCE),
+                sequence,
                 checksum: get_u32(bytes, FRAME_CHECKSUM),
                 segment: get_u64(bytes, SEGMENT),
                 offset: get_u64(bytes, OFFSET),

@@ -258,6 +258,35 @@ fn what_is_spoilt_and_not_needed_is_set_aside_and_nothing_is_lost() {
     assert_eq!(store.open_port("ahead").unwrap().acknowledged(), 60);
 }
 
+#[test]
+fn what_another_version_has_written_is_told_and_not_repaired() {
+    let home = Home::new(true);
+    for name in [
+        "head",
+        "ports/behind.port",
+        "snapshots/00000000000000000050.snapshot",
+        "journal/00000000000000000001.segment",
+        "store",
+    ] {
+        let path = home.path().join(name);
+        let whole = fs::read(&path).unwrap();
+        let mut newer = whole.clone();
+        newer[8] = 99;
+        let crc = crc32fast::hash(&newer[..12]);
+        newer[12..16].copy_from_slice(&crc.to_le_bytes());
+        fs::write(&path, &newer).unwrap();
+        let report = options().check(home.path(), false).unwrap();
+        let is_it = |fault: &Error| matches!(fault, Error::UnsupportedVersion { file, found: 99, .. } if *file == path);
+        assert!(report.faults.iter().any(is_it), "{:?}", report.faults);
+        let before = home.files();
+        let error = options().repair(home.path()).unwrap_err();
+        assert!(is_it(&error), "{error}");
+        assert_eq!(home.files(), before);
+        fs::write(&path, whole).unwrap();
+    }
+    home.opens_at(60);
+}
+
 /// Each record in turn.
 #[test]
 fn a_damaged_record_is_cut_out_with_all_behind_it_in_a_new_epoch_that_says_which_are_lost() {

@@ -23,4 +23,4 @@ mod output;
 #[path = "../../src/cli/reg/mod.rs"]
 mod reg;
 
-pub use stores::{Patch, encode_patches, frames};
+pub use stores::{Patch, backup, encode_patches, fields, killed, trimmed};

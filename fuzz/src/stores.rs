@@ -4,22 +4,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use clusdb::{Batch, Epoch, Error, KeyPath, Options, Store, Value};
+use clusdb::{Batch, Epoch, Error, KeyPath, OpenedFrom, Options, Store, Value};
 
-/// Where a patch goes: the file's number in this list.
-const FILES: [&str; 5] = [
-    "journal/00000000000000000001.segment",
-    "journal/00000000000000000012.segment",
-    "store",
-    "head",
-    "ports/p.port",
-];
+/// A small store, or the backup of one: its files, each by its name and bytes, in order.
+type Master = Vec<(String, Vec<u8>)>;
+
 const PATCH_BYTES: usize = 5;
 
 /// One change of one file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Patch {
-    /// Of `FILES`.
+    /// The file's number.
     pub file: u8,
     pub offset: u16,
     pub byte: u8,
@@ -36,19 +31,44 @@ pub fn encode_patches(patches: &[Patch]) -> Vec<u8> {
     patches.iter().flat_map(encode).collect()
 }
 
-/// Offsets of the frames in the segments, for seeds that hit a field.
+/// Files of the store that the fuzzer patches, with the offsets of fields in them, for seeds that hit one.
 #[must_use]
-pub fn frames() -> Vec<(u8, u16)> {
-    let mut frames = Vec::new();
-    for (number, bytes) in master().iter().enumerate().take(2) {
-        let ends = frame_ends(bytes);
-        frames.extend(ends.iter().map(|(at, _)| (number as u8, *at as u16)));
+pub fn fields(master: &[(String, Vec<u8>)]) -> Vec<(u8, u16)> {
+    let mut fields = Vec::new();
+    for (number, (name, bytes)) in master.iter().enumerate() {
+        let offsets = match kind(name) {
+            Kind::Segment => frame_ends(bytes).iter().map(|(at, _)| *at).collect(),
+            Kind::Snapshot => blocks(bytes).iter().map(|(at, _)| *at).collect(),
+            _ => vec![0],
+        };
+        fields.extend(offsets.into_iter().map(|at| (number as u8, at as u16)));
     }
-    frames
+    fields
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Segment,
+    Snapshot,
+    Port,
+    Head,
+    /// Ends with the CRC of all before it, and so many zeroes.
+    Whole(usize),
+}
+
+fn kind(name: &str) -> Kind {
+    match name.rsplit(['.', '/']).next() {
+        Some("segment") => Kind::Segment,
+        Some("snapshot") => Kind::Snapshot,
+        Some("port") => Kind::Port,
+        Some("head") => Kind::Head,
+        Some("store") => Kind::Whole(4),
+        _ => Kind::Whole(0),
+    }
 }
 
 fn options() -> Options {
-    Store::options().segment_size_bytes(4096).tree(false)
+    Store::options().segment_size_bytes(4096).tree(false).keep(false)
 }
 
 fn folder() -> tempfile::TempDir {
@@ -62,38 +82,104 @@ fn folder() -> tempfile::TempDir {
     folder.expect("a folder")
 }
 
-/// The bytes of each of `FILES`.
-fn master() -> &'static [Vec<u8>] {
-    static MASTER: OnceLock<Vec<Vec<u8>>> = OnceLock::new();
+fn new_store(path: &Path) -> Store {
+    let epoch = Epoch::from_bytes([7; 16]);
+    options().epoch(epoch).open(path).expect("a new store")
+}
+
+fn commit(store: &Store, number: u32) {
+    let mut batch = Batch::at(&KeyPath::parse(&format!("Key{}", number % 3)).expect("a path"));
+    batch.create_key("").expect("a command");
+    batch
+        .set_value("v", Value::binary(vec![number as u8; 100]))
+        .expect("a command");
+    batch.set_value("w", Value::dword(number)).expect("a command");
+    store.commit(batch).expect("a commit");
+}
+
+/// As a kill leaves it.
+#[must_use]
+pub fn killed() -> &'static Master {
+    static MASTER: OnceLock<Master> = OnceLock::new();
     MASTER.get_or_init(|| {
         let home = folder();
         let path = home.path().join("store");
-        let store = options()
-            .epoch(Epoch::from_bytes([7; 16]))
-            .open(&path)
-            .expect("a new store");
+        let store = new_store(&path);
         let port = store.port("p", &KeyPath::root()).expect("a new port");
-        for number in 0..17_u32 {
-            let mut batch = Batch::at(&KeyPath::parse(&format!("Key{}", number % 3)).expect("a path"));
-            batch.create_key("").expect("a command");
-            batch
-                .set_value("v", Value::binary(vec![number as u8; 100]))
-                .expect("a command");
-            batch.set_value("w", Value::dword(number)).expect("a command");
-            store.commit(batch).expect("a commit");
+        for number in 0..17 {
+            commit(&store, number);
             if number == 4 {
-                port.get()
-                    .expect("a get")
-                    .acknowledge()
-                    .expect("an acknowledgement");
+                let got = port.get().expect("a get");
+                got.acknowledge().expect("an acknowledgement");
             }
         }
-        // Not closed: as a kill leaves it.
-        FILES
-            .iter()
-            .map(|file| fs::read(path.join(file)).expect("a file of the store"))
-            .collect()
+        read_files(&path)
     })
+}
+
+/// Trimmed: with two snapshots, and notes on two ports, of which one was left behind.
+#[must_use]
+pub fn trimmed() -> &'static Master {
+    static MASTER: OnceLock<Master> = OnceLock::new();
+    MASTER.get_or_init(|| {
+        let home = folder();
+        let path = home.path().join("store");
+        make_trimmed(&path);
+        read_files(&path)
+    })
+}
+
+fn make_trimmed(path: &Path) -> Store {
+    let epoch = Epoch::from_bytes([7; 16]);
+    let limited = options().epoch(epoch).journal_limit_bytes(4096);
+    let store = limited.open(path).expect("a new store");
+    for (name, key) in [("p", ""), ("quiet", "Quiet")] {
+        let key = KeyPath::parse(key).expect("a path");
+        drop(store.port(name, &key).expect("a new port"));
+    }
+    for number in 0..40 {
+        commit(&store, number);
+        if [25, 34].contains(&number) {
+            store.snapshot().expect("a snapshot");
+        }
+    }
+    assert!(store.trim().expect("a trimming").segments > 0);
+    store
+}
+
+/// A backup of that.
+#[must_use]
+pub fn backup() -> &'static Master {
+    static MASTER: OnceLock<Master> = OnceLock::new();
+    MASTER.get_or_init(|| {
+        let home = folder();
+        let store = make_trimmed(&home.path().join("store"));
+        let path = home.path().join("backup");
+        store.backup(&path).expect("a backup");
+        read_files(&path)
+    })
+}
+
+/// All files that are not empty.
+fn read_files(root: &Path) -> Master {
+    fn visit(root: &Path, folder: &Path, files: &mut Master) {
+        for entry in fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                visit(root, &path, files);
+                continue;
+            }
+            let bytes = fs::read(&path).expect("a file");
+            let name = path.strip_prefix(root).expect("a name").to_str().expect("text");
+            if !bytes.is_empty() {
+                files.push((name.to_owned(), bytes));
+            }
+        }
+    }
+    let mut files = Vec::new();
+    visit(root, root, &mut files);
+    files.sort();
+    files
 }
 
 /// Where each frame begins and ends, as far as the lengths lead.
@@ -111,17 +197,33 @@ fn frame_ends(bytes: &[u8]) -> Vec<(usize, usize)> {
     frames
 }
 
+/// Where each block of a snapshot begins and ends, as far as the lengths lead.
+fn blocks(bytes: &[u8]) -> Vec<(usize, usize)> {
+    let (mut blocks, mut at) = (Vec::new(), 16);
+    while let Some(header) = bytes.get(at..at + 16) {
+        let length = u32::from_le_bytes(header[4..8].try_into().expect("four bytes")) as usize;
+        let end = at.saturating_add(16).saturating_add(length);
+        if end > bytes.len() {
+            break;
+        }
+        blocks.push((at, end));
+        at = end;
+    }
+    blocks
+}
+
 /// Puts all checksums right, and the chain of the frames.
-fn seal(file: usize, bytes: &mut [u8]) {
-    let put =
-        |bytes: &mut [u8], at: usize, value: u32| bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
-    if bytes.len() < 128 {
+fn seal(kind: Kind, bytes: &mut [u8]) {
+    fn put(bytes: &mut [u8], at: usize, value: u32) {
+        bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
+    }
+    if bytes.len() < 100 {
         return;
     }
     let crc = crc32fast::hash(&bytes[..12]);
     put(bytes, 12, crc);
-    match file {
-        0 | 1 => {
+    match kind {
+        Kind::Segment if bytes.len() >= 128 => {
             let crc = crc32fast::hash(&bytes[..124]);
             put(bytes, 124, crc);
             let nonce = bytes[32..48].to_vec();
@@ -133,11 +235,26 @@ fn seal(file: usize, bytes: &mut [u8]) {
                 put(bytes, at, previous);
             }
         }
-        3 => {
-            let crc = crc32fast::hash(&[&bytes[32..36], &bytes[40..104]].concat());
+        Kind::Snapshot => {
+            for (at, end) in blocks(bytes) {
+                if end - at == 16 + 80 {
+                    let crc = crc32fast::hash(&bytes[end - 80..end - 4]);
+                    put(bytes, end - 4, crc);
+                }
+                let covered = [
+                    &(at as u64).to_le_bytes()[..],
+                    &bytes[at..at + 8],
+                    &bytes[at + 12..end],
+                ];
+                let crc = crc32fast::hash(&covered.concat());
+                put(bytes, at + 8, crc);
+            }
+        }
+        Kind::Head if bytes.len() >= 112 => {
+            let crc = crc32fast::hash(&[&bytes[32..36], &bytes[40..112]].concat());
             put(bytes, 36, crc);
         }
-        4 => {
+        Kind::Port => {
             for slot in [4096, 8192] {
                 if bytes.len() >= slot + 64 {
                     let crc = crc32fast::hash(&bytes[slot..slot + 60]);
@@ -145,18 +262,19 @@ fn seal(file: usize, bytes: &mut [u8]) {
                 }
             }
         }
-        _ => {
-            let end = bytes.len() - 8;
+        Kind::Whole(zeroes) => {
+            let end = bytes.len() - 4 - zeroes;
             let crc = crc32fast::hash(&bytes[..end]);
             put(bytes, end, crc);
         }
+        _ => {}
     }
 }
 
-fn write_patched(path: &Path, data: &[u8]) {
-    let mut files: Vec<Option<Vec<u8>>> = master().iter().cloned().map(Some).collect();
+fn write_patched(master: &Master, path: &Path, data: &[u8]) {
+    let mut files: Vec<Option<Vec<u8>>> = master.iter().map(|(_, bytes)| Some(bytes.clone())).collect();
     for patch in data.chunks_exact(PATCH_BYTES) {
-        let number = usize::from(patch[0]) % FILES.len();
+        let number = usize::from(patch[0]) % files.len();
         let Some(bytes) = &mut files[number] else { continue };
         let at = usize::from(u16::from_le_bytes([patch[1], patch[2]])) % (bytes.len() + 1);
         match patch[4] % 4 {
@@ -167,26 +285,33 @@ fn write_patched(path: &Path, data: &[u8]) {
                     *byte = patch[3];
                 }
                 if action == 1 {
-                    seal(number, bytes);
+                    seal(kind(&master[number].0), bytes);
                 }
             }
         }
     }
-    for folder in ["", "journal", "ports"] {
+    for folder in ["", "journal", "ports", "snapshots"] {
         fs::create_dir_all(path.join(folder)).expect("a folder");
     }
-    for (name, bytes) in FILES.iter().zip(files) {
+    for ((name, _), bytes) in master.iter().zip(files) {
         if let Some(bytes) = bytes {
             fs::write(path.join(name), bytes).expect("a file");
         }
     }
-    fs::write(path.join("lock"), "").expect("a file");
 }
 
 /// What a reader sees.
 fn see(store: &Store) -> (Vec<clusdb::Entry>, Vec<String>) {
     let entries = store.list_recursive(&KeyPath::root()).expect("an open store");
-    let log = store.log(1..=u64::MAX).expect("recovered records are whole");
+    let log = match store.log(1..=u64::MAX) {
+        Ok(log) => log,
+        // What stands before a snapshot is not read by an opening, but by who asks for it.
+        Err(error) => {
+            let from = store.stat().expect("an open store").opened_from;
+            assert!(is_refusal(&error) && from == OpenedFrom::Snapshot, "{error:?}");
+            return (entries, vec!["damaged".to_owned()]);
+        }
+    };
     let changes = log.batches().flat_map(|batch| {
         batch
             .changes()
@@ -195,21 +320,52 @@ fn see(store: &Store) -> (Vec<clusdb::Entry>, Vec<String>) {
     (entries, changes.collect())
 }
 
+fn is_refusal(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Damaged { .. } | Error::UnsupportedVersion { .. } | Error::CaseTable { .. }
+    )
+}
+
 /// Opens a store whose files were patched. Refused by name, or whole: what it shows, it shows again when it was opened
-/// again, and it takes commits.
-pub fn open_patched(data: &[u8]) {
+/// again, and it takes commits. One that is refused is checked, and opens once it is repaired.
+pub fn open_patched(master: &Master, data: &[u8]) {
     let home = folder();
     let path: PathBuf = home.path().join("store");
-    write_patched(&path, data);
-    let store = match options().open(&path) {
-        Ok(store) => store,
-        Err(Error::Damaged { .. } | Error::UnsupportedVersion { .. } | Error::CaseTable { .. }) => return,
+    write_patched(master, &path, data);
+    fs::write(path.join("lock"), "").expect("a file");
+    match options().open(&path) {
+        Ok(store) => use_store(&path, store),
         // A directory without its store file is no store; with other files of one, a foreign one.
-        Err(Error::ForeignDirectory { .. }) => return,
+        Err(Error::ForeignDirectory { .. }) => {}
+        Err(error) if is_refusal(&error) => repair(&path),
+        Err(error) => panic!("{error:?}"),
+    }
+}
+
+fn repair(path: &Path) {
+    let report = match options().check(path, true) {
+        Ok(report) => report,
+        Err(Error::StoreNotFound { .. }) => return,
         Err(error) => panic!("{error:?}"),
     };
-    if let Ok(port) = store.open_port("p") {
-        let _ = port.try_get().map(|got| got.map(|got| got.acknowledge()));
+    assert!(!report.is_whole(), "a store that does not open has a fault");
+    match options().repair(path) {
+        Ok(_) => {
+            let report = options().check(path, true).expect("a check");
+            assert!(report.is_whole(), "{:?}", report.faults);
+            use_store(path, options().open(path).expect("a store that was repaired"));
+        }
+        // Nothing is left to start from.
+        Err(error) => assert!(is_refusal(&error), "{error:?}"),
+    }
+}
+
+fn use_store(path: &Path, store: Store) {
+    for name in ["p", "quiet"] {
+        if let Ok(port) = store.open_port(name) {
+            let _ = port.try_get().map(|got| got.map(|got| got.acknowledge()));
+        }
     }
     let last = store.stat().expect("an open store").durable_sequence;
     let mut batch = Batch::at(&KeyPath::root());
@@ -226,7 +382,31 @@ pub fn open_patched(data: &[u8]) {
     let seen = see(&store);
     store.close().expect("a clean close");
     drop(store);
-    let store = options().open(&path).expect("a store that was closed");
+    let store = options().open(path).expect("a store that was closed");
     assert_eq!(store.torn_tail(), None);
     assert_eq!(see(&store), seen);
+}
+
+/// Restores a backup whose files were patched: it is refused by name, and leaves nothing, or is a store that works.
+pub fn restore_patched(data: &[u8]) {
+    let home = folder();
+    let (from, to) = (home.path().join("backup"), home.path().join("store"));
+    write_patched(backup(), &from, data);
+    match options().restore(&from, &to) {
+        Ok(restored) => {
+            let store = options().open(&to).expect("a store that was restored");
+            assert_eq!(
+                store.stat().expect("an open store").durable_sequence,
+                restored.sequence
+            );
+            use_store(&to, store);
+        }
+        Err(error) => {
+            assert!(
+                is_refusal(&error) || matches!(error, Error::BackupNotFound { .. }),
+                "{error:?}"
+            );
+            assert!(!to.exists());
+        }
+    }
 }

@@ -10,7 +10,17 @@ use crate::{json as json_face, reg as reg_face, stores};
 
 /// Frames and segments through recovery: a store whose files were changed opens and works, or is refused by name.
 pub fn recovery(data: &[u8]) {
-    stores::open_patched(data);
+    stores::open_patched(stores::killed(), data);
+}
+
+/// Snapshots, notes on ports and the rest of a store that was trimmed: as by `recovery`.
+pub fn kept(data: &[u8]) {
+    stores::open_patched(stores::trimmed(), data);
+}
+
+/// Backups: a damaged one is refused and leaves nothing, or is restored to a store that works.
+pub fn backup(data: &[u8]) {
+    stores::restore_patched(data);
 }
 
 /// Record decoding: what is accepted can be walked to its end, and applied again and again.

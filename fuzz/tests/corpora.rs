@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 
 use clusdb::model::{KeyPath, Limits, State, evaluate};
 use clusdb::{Batch, CommandKind, ReadBatch, Value, wire};
-use clusdb_fuzz::{Patch, encode_patches, frames, targets};
+use clusdb_fuzz::{Patch, backup, encode_patches, fields, killed, targets, trimmed};
 
 type Target = fn(&[u8]);
 
-const TARGETS: [(&str, Target); 6] = [
+const TARGETS: [(&str, Target); 8] = [
+    ("kept", targets::kept),
+    ("backup", targets::backup),
     ("recovery", targets::recovery),
     ("record", targets::record),
     ("batch", targets::batch),
@@ -50,37 +52,38 @@ fn the_seeds_are_what_the_encoder_gives() {
     let write =
         |target: &str, name: &str, bytes: &[u8]| fs::write(corpus(target).join(name), bytes).expect("a file");
 
-    write("recovery", "untouched", b"");
-    for (number, action) in [(0, 0), (1, 1), (2, 2), (3, 3)] {
-        for (index, (file, at)) in frames().into_iter().step_by(4).enumerate() {
-            let offset = at + [0, 16, 24, 64][number];
-            let patch = Patch {
-                file,
-                offset,
-                byte: 0x55,
-                action,
-            };
-            write(
-                "recovery",
-                &format!("frame{index}-action{action}"),
-                &encode_patches(&[patch]),
-            );
-        }
-        for file in 2..5 {
-            let patch = Patch {
-                file,
-                offset: 40,
-                byte: 1,
-                action,
-            };
-            write(
-                "recovery",
-                &format!("file{file}-action{action}"),
-                &encode_patches(&[patch]),
-            );
+    for (target, master) in [("recovery", killed()), ("kept", trimmed()), ("backup", backup())] {
+        write(target, "untouched", b"");
+        for (action, distance) in [0, 16, 24, 64].into_iter().enumerate() {
+            let action = action as u8;
+            for (index, (file, at)) in fields(master).into_iter().step_by(3).enumerate() {
+                let patch = Patch {
+                    file,
+                    offset: at + distance,
+                    byte: 0x55,
+                    action,
+                };
+                write(
+                    target,
+                    &format!("field{index}-action{action}"),
+                    &encode_patches(&[patch]),
+                );
+            }
+            for file in 0..master.len() as u8 {
+                let patch = Patch {
+                    file,
+                    offset: 40,
+                    byte: 1,
+                    action,
+                };
+                write(
+                    target,
+                    &format!("file{file}-action{action}"),
+                    &encode_patches(&[patch]),
+                );
+            }
         }
     }
-
     for (index, batch) in batches().iter().enumerate() {
         let record = evaluate(&State::new(), batch, &Limits::default()).expect("a record");
         write("record", &format!("record{index}"), record.payload());

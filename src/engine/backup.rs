@@ -221,13 +221,23 @@ fn copy_bytes(
 
 /// Copies a file that does not change, durably but for its name. Gives its length.
 fn copy_file(env: &dyn Env, from: &Path, to: &Path) -> Result<u64> {
-    let source = env.open_file(from).context("open", from)?;
+    let source = open_part(env, from)?;
     let length = source.length().context("read the length of", from)?;
     remove_if_there(env, to)?;
     let target = env.create_file(to).context("create", to)?;
     copy_bytes(&*source, from, 0..length, &*target, to)?;
     target.sync().context("sync", to)?;
     Ok(length)
+}
+
+/// Opens a file that a store or a backup cannot do without.
+fn open_part(env: &dyn Env, path: &Path) -> Result<std::sync::Arc<dyn File>> {
+    match env.open_file(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(Error::damaged(path, 0, "a file of the backup", "no such file"))
+        }
+        opened => opened.context("open", path),
+    }
 }
 
 /// Copies the ports and what trimming knows of them, and removes those that are gone. Each file is whole whatever its owner does
@@ -393,7 +403,13 @@ fn restore_segment(env: &dyn Env, source: &Layout, target: &Layout, first: u64, 
         copy_file(env, &from, &to)?;
         return Ok(());
     }
-    let source_file = env.open_file(&from).context("open", &from)?;
+    let source_file = open_part(env, &from)?;
+    let length = source_file.length().context("read the length of", &from)?;
+    if length < end.offset {
+        let expected = format!("{} bytes", end.offset);
+        let found = format!("the end of the file at {length}");
+        return Err(Error::damaged(&from, length, expected, found));
+    }
     remove_if_there(env, &to)?;
     let file = env.create_file(&to).context("create", &to)?;
     let length = end.offset.next_multiple_of(SEGMENT_BLOCK_BYTES as u64);

@@ -9,7 +9,7 @@ use super::snapshots;
 use crate::env::{Env, File};
 use crate::error::{Error, IoContext, Result};
 use crate::identity::Identity;
-use crate::journal::{HeadState, Recovery, Survey, TornTail, Voucher, read_head};
+use crate::journal::{HeadFields, HeadState, Recovery, Survey, TornTail, Voucher, read_head};
 use crate::layout::Layout;
 use crate::model::{RecordView, State};
 use crate::options::Options;
@@ -102,13 +102,7 @@ fn find_store(env: &dyn Env, layout: &Layout) -> Result<()> {
 impl Checked {
     fn look(&mut self, options: &Options, layout: &Layout, identity: Identity, deep: bool) -> Result<()> {
         let env = &*options.env;
-        let head = read_head(env, &layout.head())?;
-        let head_is_there = env.open_file(&layout.head()).is_ok();
-        if head.is_none() && head_is_there {
-            let path = layout.head();
-            let error = Error::damaged(&path, 0, "a head that can be believed", "other bytes");
-            self.spoils(error, path);
-        }
+        let head = self.look_at_head(env, layout)?;
         let mut vouchers = vouchers(env, layout, head)?;
         self.look_at_snapshots(env, layout, &identity, &mut vouchers)?;
         self.look_at_ports(env, layout)?;
@@ -155,6 +149,23 @@ impl Checked {
         self.survey = Some(survey);
         self.identity = Some(identity);
         Ok(())
+    }
+
+    /// What the head says; none if it cannot be believed, which is a fault if it is there.
+    fn look_at_head(&mut self, env: &dyn Env, layout: &Layout) -> Result<Option<HeadFields>> {
+        let path = layout.head();
+        match read_head(env, &path) {
+            Ok(None) if env.open_file(&path).is_ok() => {
+                let error = Error::damaged(&path, 0, "a head that can be believed", "other bytes");
+                self.spoils(error, path);
+                Ok(None)
+            }
+            Err(error @ Error::UnsupportedVersion { .. }) => {
+                self.report.faults.push(error);
+                Ok(None)
+            }
+            head => head,
+        }
     }
 
     /// Notes a fault of a file that the store can do without.

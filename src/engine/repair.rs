@@ -57,6 +57,11 @@ pub(crate) fn repair(options: &Options, path: &Path, act: bool) -> Result<Repair
     if repair.faults.is_empty() {
         return Ok(repair);
     }
+    // What another version has written is not damaged, and what cannot be read now may be whole.
+    let is_other = |fault: &&Error| !matches!(fault, Error::Damaged { .. });
+    if let Some(other) = repair.faults.iter().find(is_other) {
+        return Err(other.clone());
+    }
     let (Some(identity), Some(survey)) = (&checked.identity, &checked.survey) else {
         // Without its own file, nobody knows which history this is.
         return Err(checked.report.faults[0].clone());
