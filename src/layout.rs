@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::env::{Env, File};
-use crate::error::{IoContext, Result};
+use crate::error::{Error, IoContext, Result};
 use crate::model::{Limit, LimitExceeded, NameError};
 
 const STORE: &str = "store";
@@ -74,6 +74,11 @@ impl Layout {
 
     pub(crate) fn ports(&self) -> PathBuf {
         self.root.join(PORTS)
+    }
+
+    /// The folders that are made with the store.
+    pub(crate) fn folders(&self) -> [PathBuf; 2] {
+        [self.journal(), self.ports()]
     }
 
     /// The file of a port whose name has been checked.
@@ -195,11 +200,27 @@ pub(crate) fn random<const N: usize>(env: &dyn Env, layout: &Layout) -> Result<[
     Ok(bytes)
 }
 
-pub(crate) fn sync_parent(env: &dyn Env, path: &Path) -> Result<()> {
-    let parent = match path.parent() {
+/// No folder of the store may be a symbolic link: what is written in it would be written elsewhere. A file is looked at when
+/// it is opened.
+pub(crate) fn check_folders(env: &dyn Env, layout: &Layout) -> Result<()> {
+    for path in layout.folders() {
+        if env.is_symbolic_link(&path).context("look at", &path)? {
+            return Err(Error::SymbolicLink { path });
+        }
+    }
+    Ok(())
+}
+
+/// The folder that the path is in.
+pub(crate) fn parent_of(path: &Path) -> &Path {
+    match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
-    };
+    }
+}
+
+pub(crate) fn sync_parent(env: &dyn Env, path: &Path) -> Result<()> {
+    let parent = parent_of(path);
     env.sync_dir(parent).context("sync the folder", parent)
 }
 

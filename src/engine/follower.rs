@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use event_listener::Event;
 
+use super::place::check_file_system;
 use super::source::{LOOK_INTERVAL, Source, Waiter};
 use super::{Commit, Opened, OpenedFrom, Visible};
 use crate::env::Env;
@@ -19,7 +20,7 @@ use crate::epoch::Epoch;
 use crate::error::{Error, Result};
 use crate::identity::Identity;
 use crate::journal::{FollowedHead, HeadFields, HeadState, Journal, Position, replay};
-use crate::layout::Layout;
+use crate::layout::{Layout, check_folders};
 use crate::model::{Batch, Limits, State};
 use crate::options::Options;
 use crate::sync::{Mutex, lock};
@@ -54,6 +55,8 @@ impl Follower {
     pub(crate) fn open(options: &Options, path: &Path) -> Result<Arc<Follower>> {
         let env = Arc::clone(&options.env);
         let layout = Layout::new(path);
+        check_file_system(options, path)?;
+        check_folders(&*env, &layout)?;
         let identity = match Identity::read(&*env, &layout.store()) {
             Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
                 let path = path.to_owned();

@@ -7,6 +7,7 @@ mod checkpoint;
 mod commit;
 mod follower;
 mod open;
+mod place;
 mod queue;
 mod refresh;
 mod source;
