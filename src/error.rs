@@ -270,6 +270,17 @@ impl Error {
         }
     }
 
+    /// Whether there was no room on the disk for it.
+    pub(crate) fn is_no_room(&self) -> bool {
+        let (Error::Io { source, .. } | Error::Preallocation { source, .. }) = self else {
+            return false;
+        };
+        matches!(
+            source.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+        )
+    }
+
     pub(crate) fn damaged(
         file: &Path,
         offset: u64,

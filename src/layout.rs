@@ -13,6 +13,7 @@ use crate::model::{Limit, LimitExceeded, NameError};
 const STORE: &str = "store";
 const LOCK: &str = "lock";
 const HEAD: &str = "head";
+const SPARE_HEAD: &str = "head.spare";
 const JOURNAL: &str = "journal";
 const PORTS: &str = "ports";
 const SEGMENT_EXTENSION: &str = "segment";
@@ -53,6 +54,11 @@ impl Layout {
 
     pub(crate) fn head(&self) -> PathBuf {
         self.root.join(HEAD)
+    }
+
+    /// What becomes the next head where there is no room to make one.
+    pub(crate) fn spare_head(&self) -> PathBuf {
+        self.root.join(SPARE_HEAD)
     }
 
     pub(crate) fn journal(&self) -> PathBuf {
@@ -105,9 +111,16 @@ impl Layout {
     /// Whether a directory without a store file may hold this: what a creation that was cut short leaves.
     pub(crate) fn belongs_to_creation(&self, name: &OsStr) -> bool {
         let path = self.root.join(name);
-        [self.lock(), self.head(), self.journal(), self.ports()].contains(&path)
-            || path == Layout::unfinished(&self.store())
-            || path == Layout::unfinished(&self.head())
+        let files = [self.store(), self.head(), self.spare_head()];
+        [
+            self.lock(),
+            self.head(),
+            self.spare_head(),
+            self.journal(),
+            self.ports(),
+        ]
+        .contains(&path)
+            || files.iter().any(|file| path == Layout::unfinished(file))
     }
 }
 
@@ -131,10 +144,23 @@ pub(crate) fn check_port_name(name: &str) -> Result<(), NameError> {
 pub(crate) fn write_aside(env: &dyn Env, path: &Path, bytes: &[u8]) -> Result<()> {
     let aside = Layout::unfinished(path);
     remove_if_there(env, &aside)?;
-    let file = env.create_file(&aside).context("create", &aside)?;
-    file.write_at(bytes, 0).context("write", &aside)?;
-    file.sync().context("sync", &aside)?;
-    env.rename(&aside, path).context("rename", &aside)?;
+    let written = write_new(env, &aside, bytes).and_then(|()| put_in_place(env, &aside, path));
+    if written.is_err() {
+        // Best effort: on a full disk it takes room that others need. What stays is removed when the store is opened.
+        let _ = env.remove_file(&aside);
+    }
+    written
+}
+
+fn write_new(env: &dyn Env, path: &Path, bytes: &[u8]) -> Result<()> {
+    let file = env.create_file(path).context("create", path)?;
+    file.write_at(bytes, 0).context("write", path)?;
+    file.sync().context("sync", path)
+}
+
+/// Gives a file that is whole and synced its name, durably.
+pub(crate) fn put_in_place(env: &dyn Env, from: &Path, path: &Path) -> Result<()> {
+    env.rename(from, path).context("rename", from)?;
     sync_parent(env, path)
 }
 

@@ -1,6 +1,7 @@
 //! Where a store may be, and that nothing leads out of it: links, names of ports, access, network file systems.
 
 #[path = "support/events.rs"]
+#[allow(dead_code, reason = "shared by several tests")]
 mod events;
 
 use std::ffi::{OsStr, OsString};

@@ -100,11 +100,12 @@ impl Follower {
     /// Goes along with the head that is the store's now.
     fn go_along(&self, followed: &mut Followed) -> Result<()> {
         let mut fields = followed.head.read();
-        let is_live = fields.is_some_and(|fields| fields.state == HeadState::Live);
+        let is_another = fields.is_some_and(|fields| followed.head.is_of_another(&fields));
+        let is_live = !is_another && fields.is_some_and(|fields| fields.state == HeadState::Live);
         // One of a dead writer looks live too, and stays so if the next one dies before it has said that it came.
         if !is_live || followed.looked.elapsed() >= LOOK_INTERVAL {
             followed.looked = Instant::now();
-            if !followed.head.is_at(&self.layout.head())? {
+            if is_another || !followed.head.is_at(&self.layout.head())? {
                 self.go_over(followed)?;
                 fields = followed.head.read();
             }

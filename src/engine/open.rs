@@ -327,5 +327,5 @@ fn new_head(
         offset: position.offset,
         oldest_sequence: journal.first_sequence(),
     };
-    Head::create(env, &layout.head(), fields)
+    Head::create(env, layout, fields)
 }

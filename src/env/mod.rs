@@ -73,6 +73,14 @@ pub trait Env: Debug + Send + Sync {
     /// Those of the file system.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
+    /// Exchanges the names of two files, which are both there, at one moment.
+    ///
+    /// # Errors
+    /// Those of the file system; `Unsupported` where it cannot be done.
+    fn exchange(&self, _one: &Path, _other: &Path) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// Removes a file's name; maps of the file stay valid.
     ///
     /// # Errors

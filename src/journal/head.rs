@@ -1,5 +1,7 @@
 //! The head: one mapped page that says how far the journal is durable, for this process's next life and for others.
 //!
+//! A writer makes it anew, also on a full disk: a spare file of its size is kept beside it, to be put in its place.
+//!
 //! It is a lower bound, written behind each commit and synced only when a store opens and closes. One that is torn
 //! or damaged vouches for nothing and is made again. All its fields stand in the first 512 bytes, one sector.
 
@@ -12,7 +14,7 @@ use crate::env::{Env, File, PAGE_BYTES, Page, wait_while, wake_all};
 use crate::epoch::Epoch;
 use crate::error::{IoContext, Result};
 use crate::format::{self, HEAD_MAGIC, PREAMBLE_BYTES, get, get_u32, get_u64, put};
-use crate::layout::write_aside;
+use crate::layout::{Layout, put_in_place, sync_parent, write_aside};
 use crate::sync::{Mutex, lock};
 
 /// Odd while the fields behind it are being written.
@@ -144,20 +146,29 @@ pub(crate) struct Head {
 impl Head {
     /// Makes the head anew and maps it. Written and synced first, so that no hole of it meets a full disk as a
     /// SIGBUS.
-    pub(crate) fn create(env: &dyn Env, path: &Path, fields: HeadFields) -> Result<Head> {
+    pub(crate) fn create(env: &dyn Env, layout: &Layout, fields: HeadFields) -> Result<Head> {
+        let path = &layout.head();
         let before = FollowedHead::open(env, path).ok();
         let mut bytes = vec![0; PAGE_BYTES];
         bytes[..END].copy_from_slice(&fields.encode());
-        write_aside(env, path, &bytes)?;
+        match write_aside(env, path, &bytes) {
+            Err(no_room) if no_room.is_no_room() => put_spare(env, layout, &bytes).map_err(|error| {
+                tracing::warn!(%error, "no spare head");
+                no_room
+            })?,
+            written => written?,
+        }
         // Those who wait on the old page are sent to the new one. Crash before it, and they look by themselves soon.
         if let Some(before) = before {
             let last = before.read().unwrap_or(fields);
             Head::new(before, last).publish(|fields| fields.state = HeadState::Replaced);
         }
+        // Behind it: the head before has left its room, if nobody has it mapped.
+        keep_spare(env, &layout.spare_head());
         Ok(Head::new(FollowedHead::open(env, path)?, fields))
     }
 
-    fn new(FollowedHead { file, page }: FollowedHead, fields: HeadFields) -> Head {
+    fn new(FollowedHead { file, page, .. }: FollowedHead, fields: HeadFields) -> Head {
         Head {
             file,
             page,
@@ -195,11 +206,43 @@ impl Head {
     }
 }
 
+/// Fills the spare, so that no copy of the file saves its blocks, which are what it is kept for.
+const SPARE_BYTE: u8 = 0xff;
+
+/// Makes the spare into the head, and the head into the spare. Its blocks are on the disk already, so that this takes no room,
+/// however often it is done. Crash before the exchange, and it is a spare as before: what it holds counts for nothing.
+///
+/// It may be a head of before, which somebody still has mapped who has not looked since: he sees another incarnation.
+fn put_spare(env: &dyn Env, layout: &Layout, bytes: &[u8]) -> Result<()> {
+    let spare = &layout.spare_head();
+    let file = env.open_file(spare).context("open", spare)?;
+    file.write_at(bytes, 0).context("write", spare)?;
+    file.sync().context("sync", spare)?;
+    match env.exchange(spare, &layout.head()) {
+        Ok(()) => sync_parent(env, spare),
+        // No head is there, or names cannot be exchanged here: then the spare must be made again.
+        Err(_) => put_in_place(env, spare, &layout.head()),
+    }
+}
+
+/// Makes the spare where it is missing. Without it all is well as long as there is room.
+fn keep_spare(env: &dyn Env, spare: &Path) {
+    let length = env.open_file(spare).and_then(|file| file.length());
+    if length.is_ok_and(|length| length == PAGE_BYTES as u64) {
+        return;
+    }
+    if let Err(error) = write_aside(env, spare, &[SPARE_BYTE; PAGE_BYTES]) {
+        tracing::warn!(%error, "no spare head: the store cannot be opened while the disk is full");
+    }
+}
+
 /// The mapped page of a store that another process writes; only read.
 #[derive(Debug)]
 pub(crate) struct FollowedHead {
     file: Arc<dyn File>,
     page: Page,
+    /// Of the writer that made it; none if it could not be read.
+    incarnation: Option<u64>,
 }
 
 /// A writer needs some stores to memory for the fields; one that takes longer is dead, or was put aside.
@@ -213,7 +256,18 @@ impl FollowedHead {
         file.read_at(&mut preamble, 0).context("read", path)?;
         format::check_preamble(&preamble, HEAD_MAGIC, path)?;
         let page = file.map_page().context("map", path)?;
-        Ok(FollowedHead { file, page })
+        let mut head = FollowedHead {
+            file,
+            page,
+            incarnation: None,
+        };
+        head.incarnation = head.read().map(|fields| fields.incarnation);
+        Ok(head)
+    }
+
+    /// Whether these fields are of another writer than the one whose head it was: on a full disk a page is used again.
+    pub(crate) fn is_of_another(&self, fields: &HeadFields) -> bool {
+        self.incarnation != Some(fields.incarnation)
     }
 
     /// What the head says now; none if it is damaged, or if a writer died while it wrote it.
@@ -275,8 +329,9 @@ mod tests {
     #[test]
     fn what_is_published_is_read_by_the_next_process() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("head");
-        let head = Head::create(&OsEnv, &path, FIELDS).unwrap();
+        let layout = Layout::new(folder.path());
+        let path = layout.head();
+        let head = Head::create(&OsEnv, &layout, FIELDS).unwrap();
         assert_eq!(read_head(&OsEnv, &path).unwrap(), Some(FIELDS));
         let before = head.page.half(FUTEX / 8).load(Ordering::Relaxed);
         head.publish(|fields| fields.durable_sequence = 9);

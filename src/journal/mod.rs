@@ -297,11 +297,15 @@ impl Writer {
         let ahead = (self.end.allocated * 2)
             .max(FIRST_ALLOCATION_BYTES)
             .min(self.segment_size_bytes);
-        let target = end.max(ahead).next_multiple_of(4096);
-        self.segment
-            .extend(self.end.allocated, target)
-            .map_err(AppendError::Refused)?;
-        self.end.allocated = target;
+        let needed = end.next_multiple_of(4096);
+        let ahead = needed.max(ahead);
+        let extend = |to| self.segment.extend(self.end.allocated, to).map(|()| to);
+        let extended = extend(ahead).or_else(|error| match error.is_no_room() && needed < ahead {
+            // What is needed now may fit all the same.
+            true => extend(needed),
+            false => Err(error),
+        });
+        self.end.allocated = extended.map_err(AppendError::Refused)?;
         Ok(())
     }
 

@@ -23,6 +23,7 @@ pub enum Op {
         from: String,
         to: String,
     },
+    Exchange(String, String),
     MapPage(String),
 }
 
@@ -133,6 +134,11 @@ impl Env for Probe {
             to: name_of(to),
         })?;
         OsEnv.rename(from, to)
+    }
+
+    fn exchange(&self, one: &Path, other: &Path) -> io::Result<()> {
+        self.meet(Op::Exchange(name_of(one), name_of(other)))?;
+        OsEnv.exchange(one, other)
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
