@@ -6,11 +6,8 @@
 
 use std::fmt;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock, RwLock, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
-
-use event_listener::Event;
 
 use super::place::check_file_system;
 use super::source::{LOOK_INTERVAL, Source, Waiter};
@@ -23,7 +20,8 @@ use crate::journal::{FollowedHead, HeadFields, HeadState, Journal, Position, rep
 use crate::layout::{Layout, check_folders};
 use crate::model::{Batch, Limits, State};
 use crate::options::Options;
-use crate::sync::{Mutex, lock};
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::{Event, Mutex, RwLock, lock};
 
 /// A store that is followed.
 pub(crate) struct Follower {

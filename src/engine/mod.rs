@@ -16,10 +16,7 @@ mod tests;
 #[cfg(test)]
 mod tree_tests;
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, RwLock};
-
-use event_listener::Event;
+use std::sync::Arc;
 
 pub use commit::Commit;
 pub(crate) use follower::Follower;
@@ -33,7 +30,8 @@ use crate::journal::{Head, HeadState, Journal, Position, TornTail, Writer};
 use crate::layout::Layout;
 use crate::model::{Limits, State};
 use crate::options::Options;
-use crate::sync::{Mutex, lock};
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::{Event, Mutex, RwLock, lock};
 use crate::tree::{Folders, Meta};
 use checkpoint::{Checkpointer, OpenTree, Shared};
 use commit::Request;

@@ -13,12 +13,20 @@ use thiserror::Error;
 
 mod file_system;
 mod futex;
+#[cfg(clusdb_loom)]
+mod loom_page;
 mod mmap;
 mod os;
 
 pub use file_system::FileSystem;
 pub(crate) use futex::{wait_while, wake_all};
-pub use mmap::{Map, Page};
+#[cfg(clusdb_loom)]
+pub use loom_page::Page;
+pub use mmap::Map;
+#[cfg(not(clusdb_loom))]
+pub use mmap::Page;
+#[cfg(all(test, clusdb_loom))]
+pub(crate) use mmap::Tracked;
 pub use os::OsEnv;
 
 /// Bytes of the page that [`File::map_page`] maps.

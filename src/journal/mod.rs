@@ -115,6 +115,12 @@ impl Journal {
         lock(&self.segments)[0].header.first_sequence
     }
 
+    /// What trimming does to the list, for a model.
+    #[cfg(all(test, clusdb_loom))]
+    pub(crate) fn forget_first(&self) -> Arc<Segment> {
+        lock(&self.segments).remove(0)
+    }
+
     /// The number of segments and the bytes of their files.
     pub(crate) fn size(&self) -> Result<(u64, u64)> {
         let segments = lock(&self.segments).clone();

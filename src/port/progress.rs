@@ -1,7 +1,6 @@
 //! How far an open port has come: what it has given out, and what of that is acknowledged.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use super::cursor::cursor_at;
@@ -10,6 +9,7 @@ use crate::error::{AcknowledgementRefusal, Error, Result};
 use crate::journal::Position;
 use crate::model::{Acknowledgement, Batch, KeyPath};
 use crate::port_file::PortFile;
+use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Mutex, lock};
 use crate::view::Filter;
 
