@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use crate::engine::{Engine, Source};
 use crate::env::{Env, File, Map, PAGE_BYTES, Page, Tracked};
 use crate::error::{Error, Result};
-use crate::journal::{Segment, SegmentHeader};
+use crate::journal::{FollowedHead, HeadState, Segment, SegmentHeader};
 use crate::model::{Batch, KeyPath, Value};
 use crate::options::Options;
 use crate::port::Port;
@@ -368,6 +368,12 @@ fn a_commit_beside_a_close_is_committed_or_refused() {
                 0
             }
         };
+        let head = FollowedHead::open(&memory, Path::new("/store/head")).unwrap();
+        let fields = head.read().unwrap();
+        assert_eq!(
+            (fields.state, fields.durable_sequence),
+            (HeadState::Closed, committed)
+        );
         drop(engine);
         assert_eq!(Source::position(&*open(&memory)).unwrap().sequence, committed);
     });
