@@ -23,7 +23,7 @@ pub mod codes {
     pub const ERROR_GEN_FAILURE: u32 = 31;
     /// Somebody else has it.
     pub const ERROR_SHARING_VIOLATION: u32 = 32;
-    /// Reserved.
+    /// Reserved, or not on this file system.
     pub const ERROR_NOT_SUPPORTED: u32 = 50;
     /// A name, a number or an order of commands that cannot be.
     pub const ERROR_INVALID_PARAMETER: u32 = 87;
@@ -43,6 +43,8 @@ pub mod codes {
     pub const ERROR_JOURNAL_ENTRY_DELETED: u32 = 1181;
     /// Text that is not Unicode.
     pub const ERROR_NO_UNICODE_TRANSLATION: u32 = 1113;
+    /// It is a symbolic link.
+    pub const ERROR_SYMLINK_NOT_SUPPORTED: u32 = 1464;
     /// It was written by another version.
     pub const ERROR_REVISION_MISMATCH: u32 = 1306;
     /// It cannot be done now.
@@ -77,6 +79,8 @@ impl Error {
             Error::InUse { .. } | Error::PortInUse { .. } => ERROR_SHARING_VIOLATION,
             Error::UnsupportedVersion { .. } | Error::CaseTable { .. } => ERROR_REVISION_MISMATCH,
             Error::Damaged { .. } => ERROR_INVALID_DATA,
+            Error::SymbolicLink { .. } => ERROR_SYMLINK_NOT_SUPPORTED,
+            Error::NetworkFileSystem { .. } => ERROR_NOT_SUPPORTED,
             Error::Io { source, .. } => io_code(source),
             Error::Preallocation { .. } => ERROR_DISK_FULL,
             Error::Poisoned { .. } | Error::LeaderPanicked => ERROR_GEN_FAILURE,
@@ -263,6 +267,17 @@ mod tests {
                     file: file(),
                     found: 2,
                     expected: 1,
+                },
+            ),
+            (
+                "a symbolic link in the place of a store's file",
+                Error::SymbolicLink { path: file() },
+            ),
+            (
+                "a store on a network file system",
+                Error::NetworkFileSystem {
+                    path: file(),
+                    name: "NFS",
                 },
             ),
             ("damage", Error::damaged(&file(), 0, "a", "b")),

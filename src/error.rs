@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
+use crate::env::SymbolicLink;
 use crate::model::wire::{WireError, WireProblem};
 use crate::model::{BatchError, CommandError, LimitExceeded, NameError};
 
@@ -123,6 +124,20 @@ pub enum Error {
         expected: String,
         /// What stands there.
         found: String,
+    },
+    /// A file or a folder of the store is a symbolic link. It was not followed, and nothing was changed.
+    #[error("{} is a symbolic link: expected a file or a folder of the store itself; put what it leads to in its place, or remove it", path.display())]
+    SymbolicLink {
+        /// The link.
+        path: PathBuf,
+    },
+    /// The store is on a file system that locks, maps and syncs of other machines pass by.
+    #[error("{} is on a network file system ({name}), where locks, memory maps and syncs cannot be relied on: keep the store on a local disk", path.display())]
+    NetworkFileSystem {
+        /// The directory of the store, or the one that it was to be made in.
+        path: PathBuf,
+        /// What it is called.
+        name: &'static str,
     },
     /// The system failed to do something with a file.
     #[error("cannot {operation} {}: {source}", file.display())]
@@ -328,6 +343,8 @@ impl Error {
             Error::UnsupportedVersion { .. } => "unsupported_version",
             Error::CaseTable { .. } => "case_table",
             Error::Damaged { .. } => "damaged",
+            Error::SymbolicLink { .. } => "symbolic_link",
+            Error::NetworkFileSystem { .. } => "network_file_system",
             Error::Io { .. } => "io",
             Error::Preallocation { .. } => "no_space",
             Error::Poisoned { .. } | Error::LeaderPanicked => "poisoned",
@@ -342,6 +359,17 @@ impl Error {
             Error::ReadOnly { .. } => "read_only",
             Error::StoreReplaced { .. } => "store_replaced",
         }
+    }
+
+    /// Whether there was no room on the disk for it.
+    pub(crate) fn is_no_room(&self) -> bool {
+        let (Error::Io { source, .. } | Error::Preallocation { source, .. }) = self else {
+            return false;
+        };
+        matches!(
+            source.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+        )
     }
 
     pub(crate) fn damaged(
@@ -392,10 +420,15 @@ pub(crate) trait IoContext<T> {
 
 impl<T> IoContext<T> for io::Result<T> {
     fn context(self, operation: &'static str, file: &Path) -> Result<T> {
-        self.map_err(|source| Error::Io {
-            operation,
-            file: file.to_owned(),
-            source: Arc::new(source),
+        self.map_err(|source| match SymbolicLink::is_cause_of(&source) {
+            true => Error::SymbolicLink {
+                path: file.to_owned(),
+            },
+            false => Error::Io {
+                operation,
+                file: file.to_owned(),
+                source: Arc::new(source),
+            },
         })
     }
 }

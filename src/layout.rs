@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::env::{Env, File};
-use crate::error::{IoContext, Result};
+use crate::error::{Error, IoContext, Result};
 use crate::model::{Limit, LimitExceeded, NameError};
 
 const STORE: &str = "store";
 const LOCK: &str = "lock";
 const HEAD: &str = "head";
+const SPARE_HEAD: &str = "head.spare";
 const JOURNAL: &str = "journal";
 const PORTS: &str = "ports";
 const BACKUP: &str = "backup";
@@ -59,6 +60,11 @@ impl Layout {
         self.root.join(HEAD)
     }
 
+    /// What becomes the next head where there is no room to make one.
+    pub(crate) fn spare_head(&self) -> PathBuf {
+        self.root.join(SPARE_HEAD)
+    }
+
     pub(crate) fn journal(&self) -> PathBuf {
         self.root.join(JOURNAL)
     }
@@ -101,6 +107,11 @@ impl Layout {
         self.root.join(PORTS)
     }
 
+    /// The folders that are made with the store.
+    pub(crate) fn folders(&self) -> [PathBuf; 2] {
+        [self.journal(), self.ports()]
+    }
+
     /// The file of a port whose name has been checked.
     pub(crate) fn port(&self, name: &str) -> PathBuf {
         self.ports().join(format!("{name}.{PORT_EXTENSION}"))
@@ -135,9 +146,16 @@ impl Layout {
     /// Whether a directory without a store file may hold this: what a creation that was cut short leaves.
     pub(crate) fn belongs_to_creation(&self, name: &OsStr) -> bool {
         let path = self.root.join(name);
-        [self.lock(), self.head(), self.journal(), self.ports()].contains(&path)
-            || path == Layout::unfinished(&self.store())
-            || path == Layout::unfinished(&self.head())
+        let files = [self.store(), self.head(), self.spare_head()];
+        [
+            self.lock(),
+            self.head(),
+            self.spare_head(),
+            self.journal(),
+            self.ports(),
+        ]
+        .contains(&path)
+            || files.iter().any(|file| path == Layout::unfinished(file))
     }
 }
 
@@ -183,10 +201,23 @@ pub(crate) fn check_port_name(name: &str) -> Result<(), NameError> {
 pub(crate) fn write_aside(env: &dyn Env, path: &Path, bytes: &[u8]) -> Result<()> {
     let aside = Layout::unfinished(path);
     remove_if_there(env, &aside)?;
-    let file = env.create_file(&aside).context("create", &aside)?;
-    file.write_at(bytes, 0).context("write", &aside)?;
-    file.sync().context("sync", &aside)?;
-    env.rename(&aside, path).context("rename", &aside)?;
+    let written = write_new(env, &aside, bytes).and_then(|()| put_in_place(env, &aside, path));
+    if written.is_err() {
+        // Best effort: on a full disk it takes room that others need. What stays is removed when the store is opened.
+        let _ = env.remove_file(&aside);
+    }
+    written
+}
+
+fn write_new(env: &dyn Env, path: &Path, bytes: &[u8]) -> Result<()> {
+    let file = env.create_file(path).context("create", path)?;
+    file.write_at(bytes, 0).context("write", path)?;
+    file.sync().context("sync", path)
+}
+
+/// Gives a file that is whole and synced its name, durably.
+pub(crate) fn put_in_place(env: &dyn Env, from: &Path, path: &Path) -> Result<()> {
+    env.rename(from, path).context("rename", from)?;
     sync_parent(env, path)
 }
 
@@ -267,11 +298,27 @@ pub(crate) fn random<const N: usize>(env: &dyn Env, layout: &Layout) -> Result<[
     Ok(bytes)
 }
 
-pub(crate) fn sync_parent(env: &dyn Env, path: &Path) -> Result<()> {
-    let parent = match path.parent() {
+/// No folder of the store may be a symbolic link: what is written in it would be written elsewhere. A file is looked at when
+/// it is opened.
+pub(crate) fn check_folders(env: &dyn Env, layout: &Layout) -> Result<()> {
+    for path in layout.folders().into_iter().chain([layout.snapshots()]) {
+        if env.is_symbolic_link(&path).context("look at", &path)? {
+            return Err(Error::SymbolicLink { path });
+        }
+    }
+    Ok(())
+}
+
+/// The folder that the path is in.
+pub(crate) fn parent_of(path: &Path) -> &Path {
+    match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
-    };
+    }
+}
+
+pub(crate) fn sync_parent(env: &dyn Env, path: &Path) -> Result<()> {
+    let parent = parent_of(path);
     env.sync_dir(parent).context("sync the folder", parent)
 }
 

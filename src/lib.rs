@@ -18,6 +18,9 @@ mod journal;
 #[cfg(feature = "json")]
 pub mod json;
 mod layout;
+#[cfg(all(test, clusdb_loom))]
+#[path = "loom_tests.rs"]
+mod models;
 mod options;
 mod port;
 mod port_file;

@@ -37,6 +37,7 @@ pub struct Options {
     pub(crate) segment_size_bytes: u64,
     pub(crate) notification_limit_bytes: u64,
     pub(crate) lock_timeout: Duration,
+    pub(crate) network_file_system: bool,
     pub(crate) progress: Option<Watcher>,
     pub(crate) tree: TreeOptions,
     pub(crate) retention: RetentionLimits,
@@ -80,6 +81,7 @@ impl Options {
             segment_size_bytes: 16 << 20,
             notification_limit_bytes: u64::MAX,
             lock_timeout: Duration::ZERO,
+            network_file_system: false,
             progress: None,
             tree: TreeOptions::default(),
             retention: RetentionLimits::default(),
@@ -136,6 +138,14 @@ impl Options {
     #[must_use]
     pub fn lock_timeout(mut self, timeout: Duration) -> Options {
         self.lock_timeout = timeout;
+        self
+    }
+
+    /// Whether a store may be on a network file system, with an event that warns of it; by default it is refused. Locks, memory
+    /// maps and syncs cannot be relied on there: two machines may both write the store, and what was acknowledged may be lost.
+    #[must_use]
+    pub fn network_file_system(mut self, allow: bool) -> Options {
+        self.network_file_system = allow;
         self
     }
 
@@ -252,6 +262,7 @@ impl fmt::Debug for Options {
             .field("segment_size_bytes", &self.segment_size_bytes)
             .field("notification_limit_bytes", &self.notification_limit_bytes)
             .field("lock_timeout", &self.lock_timeout)
+            .field("network_file_system", &self.network_file_system)
             .field("tree", &self.tree.is_on)
             .finish_non_exhaustive()
     }

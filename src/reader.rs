@@ -64,6 +64,7 @@ impl Reader {
     /// * [`StoreNotFound`](Error::StoreNotFound).
     /// * [`UnsupportedVersion`](Error::UnsupportedVersion), [`CaseTable`](Error::CaseTable): another version made it.
     /// * [`Damaged`](Error::Damaged): also later, from each method that reads what is damaged.
+    /// * [`SymbolicLink`](Error::SymbolicLink), [`NetworkFileSystem`](Error::NetworkFileSystem): as for a writer.
     /// * [`Io`](Error::Io). Later also [`StoreReplaced`](Error::StoreReplaced): another store took this one's place.
     pub fn open(path: impl AsRef<Path>) -> Result<Reader> {
         Reader::options().open_reader(path)

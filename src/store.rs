@@ -35,6 +35,8 @@ impl Store {
     /// * [`ForeignDirectory`](crate::Error::ForeignDirectory): something else is in the directory.
     /// * [`UnsupportedVersion`](crate::Error::UnsupportedVersion), [`CaseTable`](crate::Error::CaseTable): another version made it.
     /// * [`Damaged`](crate::Error::Damaged): an acknowledged record is missing or changed; nothing is touched then.
+    /// * [`SymbolicLink`](crate::Error::SymbolicLink), [`NetworkFileSystem`](crate::Error::NetworkFileSystem): it is not where a store
+    ///   can be kept safely.
     /// * [`Io`](crate::Error::Io): the system's errors.
     pub fn open(path: impl AsRef<Path>) -> Result<Store> {
         Store::options().open(path)

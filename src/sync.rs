@@ -1,12 +1,27 @@
-//! Locks and atomics: those of the standard library, or loom's when a model is checked (`--cfg clusdb_loom`).
+//! Locks, atomics and events: those of the standard library and of event-listener, or loom's when a model is checked
+//! (`--cfg clusdb_loom`).
 //!
 //! Panics never leave a lock useless: what a lock guards here is repaired or poisoned by a drop guard of its own,
 //! so that a lock taken after a panic is just a lock.
 
 #[cfg(clusdb_loom)]
-pub(crate) use loom::sync::{Arc, Condvar, Mutex, MutexGuard};
+mod loom_event;
+
+#[cfg(clusdb_loom)]
+pub(crate) use loom::{
+    hint::spin_loop,
+    sync::{Arc, Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, atomic},
+};
+#[cfg(clusdb_loom)]
+pub(crate) use loom_event::{Event, EventListener, Listener};
+
 #[cfg(not(clusdb_loom))]
-pub(crate) use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+pub(crate) use event_listener::{Event, EventListener, Listener};
+#[cfg(not(clusdb_loom))]
+pub(crate) use std::{
+    hint::spin_loop,
+    sync::{Arc, Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, atomic},
+};
 
 use std::sync::PoisonError;
 

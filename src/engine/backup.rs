@@ -5,6 +5,7 @@
 //! journal has got since.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::keeper::Keeper;
 use super::snapshots;
@@ -231,7 +232,7 @@ fn copy_file(env: &dyn Env, from: &Path, to: &Path) -> Result<u64> {
 }
 
 /// Opens a file that a store or a backup cannot do without.
-fn open_part(env: &dyn Env, path: &Path) -> Result<std::sync::Arc<dyn File>> {
+fn open_part(env: &dyn Env, path: &Path) -> Result<Arc<dyn File>> {
     match env.open_file(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             Err(Error::damaged(path, 0, "a file of the backup", "no such file"))

@@ -1,11 +1,9 @@
 //! Keeps the tree behind the journal: a thread that copies what has changed, at leisure, and never in a commit's way.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, RwLock, RwLockReadGuard};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
-
-use event_listener::{Event, Listener};
 
 use super::Visible;
 use super::refresh::Refresh;
@@ -14,7 +12,7 @@ use crate::identity::Identity;
 use crate::journal::{Journal, Position};
 use crate::model::{EntryName, Stored};
 use crate::options::TreeOptions;
-use crate::sync::{Mutex, lock};
+use crate::sync::{Event, Listener, Mutex, RwLock, RwLockReadGuard, lock};
 use crate::tree::{Folders, Meta, TreeFault, Worker};
 
 /// Few large records are worth a tree once they are larger than this, and than so many times what the state holds.

@@ -6,12 +6,10 @@
 
 use std::fmt;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, RwLock, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
-use event_listener::Event;
-
+use super::place::check_file_system;
 use super::source::{LOOK_INTERVAL, Source, Waiter};
 use super::{Commit, Opened, OpenedFrom, Visible, snapshots};
 use crate::env::Env;
@@ -19,10 +17,11 @@ use crate::epoch::Epoch;
 use crate::error::{Error, Result};
 use crate::identity::Identity;
 use crate::journal::{FollowedHead, HeadFields, HeadState, Journal, Position, replay};
-use crate::layout::Layout;
+use crate::layout::{Layout, check_folders};
 use crate::model::{Batch, Limits, State};
 use crate::options::Options;
-use crate::sync::{Mutex, lock};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{Event, Mutex, RwLock, lock};
 
 /// A store that is followed.
 pub(crate) struct Follower {
@@ -56,6 +55,8 @@ impl Follower {
     pub(crate) fn open(options: &Options, path: &Path) -> Result<Arc<Follower>> {
         let env = Arc::clone(&options.env);
         let layout = Layout::new(path);
+        check_file_system(options, path)?;
+        check_folders(&*env, &layout)?;
         let identity = match Identity::read(&*env, &layout.store()) {
             Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
                 let path = path.to_owned();
@@ -102,12 +103,14 @@ impl Follower {
 
     /// Goes along with the head that is the store's now.
     fn go_along(&self, followed: &mut Followed) -> Result<()> {
-        let mut fields = believable(&followed.head, &followed.identity);
-        let is_live = fields.is_some_and(|fields| fields.state == HeadState::Live);
+        let said = followed.head.read();
+        let is_another = said.is_some_and(|said| followed.head.is_of_another(&said));
+        let mut fields = said.filter(|said| is_of_history(said, &followed.identity));
+        let is_live = !is_another && fields.is_some_and(|fields| fields.state == HeadState::Live);
         // One of a dead writer looks live too, and stays so if the next one dies before it has said that it came.
         if !is_live || followed.looked.elapsed() >= LOOK_INTERVAL {
             followed.looked = Instant::now();
-            if !followed.head.is_at(&self.layout.head())? {
+            if is_another || !followed.head.is_at(&self.layout.head())? {
                 self.go_over(followed)?;
                 fields = believable(&followed.head, &followed.identity);
             }
@@ -228,8 +231,11 @@ fn open_journal(env: &dyn Env, layout: &Layout, mut identity: Identity) -> Resul
 
 /// What the head says, unless it is damaged, or from before a repair that began another epoch.
 fn believable(head: &FollowedHead, identity: &Identity) -> Option<HeadFields> {
-    let of_history = |fields: &HeadFields| identity.epoch_of(fields.durable_sequence) == fields.epoch;
-    head.read().filter(of_history)
+    head.read().filter(|said| is_of_history(said, identity))
+}
+
+fn is_of_history(said: &HeadFields, identity: &Identity) -> bool {
+    identity.epoch_of(said.durable_sequence) == said.epoch
 }
 
 fn position_of(fields: &HeadFields) -> Position {

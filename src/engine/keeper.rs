@@ -1,11 +1,8 @@
 //! The keeper: makes snapshots and trims the journal behind the commits, by itself when enough has come, or when asked.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
-
-use event_listener::{Event, Listener};
 
 use super::{Visible, retention, snapshots};
 use crate::env::Env;
@@ -13,7 +10,8 @@ use crate::error::{Error, Result};
 use crate::identity::Identity;
 use crate::journal::{Head, Journal, Position};
 use crate::layout::Layout;
-use crate::sync::{Mutex, lock};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{Event, Listener, Mutex, RwLock, lock};
 use crate::tree::Meta;
 
 /// A snapshot is due once the journal behind the last one is larger than this, and than so many times the state.

@@ -10,6 +10,7 @@ mod commit;
 mod follower;
 mod keeper;
 mod open;
+mod place;
 mod queue;
 mod refresh;
 mod repair;
@@ -21,10 +22,7 @@ mod tests;
 #[cfg(test)]
 mod tree_tests;
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, RwLock};
-
-use event_listener::Event;
+use std::sync::Arc;
 
 pub(crate) use backup::restore;
 pub use backup::{Backup, Restored};
@@ -47,7 +45,8 @@ use crate::journal::{Head, HeadState, Journal, Position, TornTail, Writer};
 use crate::layout::Layout;
 use crate::model::{Limits, State};
 use crate::options::Options;
-use crate::sync::{Mutex, lock};
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::{Event, Mutex, RwLock, lock};
 use crate::tree::{Folders, Meta};
 use checkpoint::{Checkpointer, OpenTree, Shared};
 use commit::Request;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::base::Base;
+use super::place::check_file_system;
 use super::{Engine, Opened, Visible};
 use crate::env::{Env, File};
 use crate::epoch::Epoch;
@@ -14,7 +15,9 @@ use crate::journal::{
     Head, HeadFields, HeadState, Journal, Recovered, Recovery, Voucher, Writer, create_first_segment,
     read_head,
 };
-use crate::layout::{Layout, random, remove_if_there, remove_unfinished, sync_parent};
+use crate::layout::{
+    Layout, check_folders, parent_of, random, remove_if_there, remove_unfinished, sync_parent,
+};
 use crate::options::{Options, Progress};
 use crate::port_file::PortFile;
 
@@ -28,9 +31,11 @@ impl Engine {
     pub(crate) fn open(options: &Options, path: &Path) -> Result<Arc<Engine>> {
         let env = &options.env;
         let layout = Layout::new(path);
+        check_file_system(options, path)?;
         let names = match env.list_dir(path) {
             Ok(names) => names,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && options.create => {
+                check_file_system(options, parent_of(path))?;
                 env.create_dir(path).context("create", path)?;
                 sync_parent(&**env, path)?;
                 Vec::new()
@@ -56,6 +61,7 @@ impl Engine {
             }
         }
         let lock = take_lock(&**env, &layout, options.lock_timeout)?;
+        check_folders(&**env, &layout)?;
         // Looked at again under the lock: another process may have made it meanwhile.
         let names = env.list_dir(path).context("list", path)?;
         if !names.iter().any(is_store) {
@@ -192,7 +198,7 @@ fn create(options: &Options, layout: &Layout) -> Result<()> {
         Some(epoch) => epoch,
         None => Epoch::from_bytes(random(env, layout)?),
     };
-    for folder in [layout.journal(), layout.ports()] {
+    for folder in layout.folders() {
         match env.create_dir(&folder) {
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
             created => created.context("create", &folder)?,
@@ -261,7 +267,11 @@ pub(super) fn vouchers(env: &dyn Env, layout: &Layout, head: Option<HeadFields>)
                 checksum: port.cursor.frame_checksum,
             }),
             // It vouches for nothing, and says so when it is opened.
-            Err(error @ (Error::Damaged { .. } | Error::UnsupportedVersion { .. })) => {
+            Err(
+                error @ (Error::Damaged { .. }
+                | Error::UnsupportedVersion { .. }
+                | Error::SymbolicLink { .. }),
+            ) => {
                 tracing::warn!(%error, "a port's file cannot be read");
             }
             Err(error) => return Err(error),
@@ -299,5 +309,5 @@ fn new_head(
         oldest_sequence: journal.first_sequence(),
         limit_bytes: options.retention.bytes,
     };
-    Head::create(env, &layout.head(), fields)
+    Head::create(env, layout, fields)
 }

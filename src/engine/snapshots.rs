@@ -1,6 +1,6 @@
 //! Making snapshots while commits go on, and finding the newest one that an opening can start from.
 
-use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+use std::sync::PoisonError;
 
 use super::Visible;
 use super::keeper::Keeper;
@@ -11,6 +11,7 @@ use crate::identity::Identity;
 use crate::layout::{Layout, remove_if_there, sync_parent};
 use crate::model::State;
 use crate::snapshot::{self, Draft};
+use crate::sync::{RwLock, RwLockReadGuard};
 use crate::tree::Meta;
 
 /// Names that are looked up at a time, under the state's lock.

@@ -4,8 +4,6 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use event_listener::{Event, EventListener, Listener};
-
 use super::{Commit, Engine, Opened, Visible};
 use crate::env::Env;
 use crate::epoch::Epoch;
@@ -13,6 +11,7 @@ use crate::error::Result;
 use crate::journal::{FollowedHead, Journal, Position};
 use crate::layout::Layout;
 use crate::model::{Batch, Limits};
+use crate::sync::{Event, EventListener, Listener};
 
 /// An open store, to read and to follow.
 pub(crate) trait Source: Debug + Send + Sync {

@@ -7,11 +7,14 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use memmap2::{MmapOptions, MmapRaw};
 
+#[cfg(not(clusdb_loom))]
 use super::PAGE_BYTES;
+#[cfg(not(clusdb_loom))]
+use crate::sync::atomic::{AtomicU32, AtomicU64};
+use crate::sync::atomic::{AtomicUsize, Ordering};
 
 /// A read-only map of a file, of which a growing part is stable and can be read.
 pub struct Map {
@@ -22,6 +25,8 @@ pub struct Map {
 enum Bytes {
     Mapped(MmapRaw),
     Owned(Box<[u8]>),
+    #[cfg(clusdb_loom)]
+    Tracked(std::sync::Arc<Tracked>),
 }
 
 impl Map {
@@ -48,12 +53,23 @@ impl Map {
         }
     }
 
+    /// A map of bytes that are written while they are mapped, as those of a file are.
+    #[cfg(clusdb_loom)]
+    pub(crate) fn of_tracked(bytes: &std::sync::Arc<Tracked>) -> Map {
+        Map {
+            bytes: Bytes::Tracked(std::sync::Arc::clone(bytes)),
+            stable: AtomicUsize::new(0),
+        }
+    }
+
     /// The number of bytes mapped.
     #[must_use]
     pub fn len(&self) -> usize {
         match &self.bytes {
             Bytes::Mapped(raw) => raw.len(),
             Bytes::Owned(bytes) => bytes.len(),
+            #[cfg(clusdb_loom)]
+            Bytes::Tracked(bytes) => bytes.len(),
         }
     }
 
@@ -84,6 +100,8 @@ impl Map {
         }
         match &self.bytes {
             Bytes::Owned(bytes) => bytes.get(range),
+            #[cfg(clusdb_loom)]
+            Bytes::Tracked(bytes) => Some(bytes.slice(range)),
             Bytes::Mapped(raw) => {
                 let length = range.end - range.start;
                 // SAFETY: `from_raw_parts` asks for four things.
@@ -107,6 +125,8 @@ impl Map {
         match &self.bytes {
             Bytes::Mapped(raw) => raw.as_ptr() as usize,
             Bytes::Owned(bytes) => bytes.as_ptr() as usize,
+            #[cfg(clusdb_loom)]
+            Bytes::Tracked(bytes) => bytes.slice(0..0).as_ptr() as usize,
         }
     }
 }
@@ -118,16 +138,75 @@ impl fmt::Debug for Map {
     }
 }
 
+/// Bytes that are written while slices of them are out, for models: loom is told of each access to a piece of eight bytes, the grid
+/// of the journal's frames, and ends the model where a write and a read of one piece are not in order.
+#[cfg(clusdb_loom)]
+#[derive(Debug)]
+pub(crate) struct Tracked {
+    bytes: Box<[std::cell::UnsafeCell<u8>]>,
+    pieces: Box<[loom::cell::UnsafeCell<()>]>,
+}
+
+// SAFETY: loom runs one thread at a time, and ends the model before one accesses bytes that another does not leave it.
+#[cfg(clusdb_loom)]
+unsafe impl Send for Tracked {}
+#[cfg(clusdb_loom)]
+unsafe impl Sync for Tracked {}
+
+#[cfg(clusdb_loom)]
+impl Tracked {
+    const PIECE_BYTES: usize = 8;
+
+    /// So many zeroes.
+    pub(crate) fn zeroes(length: usize) -> Tracked {
+        let pieces = length.div_ceil(Tracked::PIECE_BYTES);
+        Tracked {
+            bytes: (0..length).map(|_| std::cell::UnsafeCell::new(0)).collect(),
+            pieces: (0..pieces).map(|_| loom::cell::UnsafeCell::new(())).collect(),
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    fn pieces(&self, range: &Range<usize>) -> &[loom::cell::UnsafeCell<()>] {
+        let first = range.start / Tracked::PIECE_BYTES;
+        &self.pieces[first..range.end.div_ceil(Tracked::PIECE_BYTES).max(first)]
+    }
+
+    pub(crate) fn write(&self, at: usize, bytes: &[u8]) {
+        self.pieces(&(at..at + bytes.len()))
+            .iter()
+            .for_each(|piece| piece.with_mut(|_| ()));
+        for (cell, byte) in self.bytes[at..].iter().zip(bytes) {
+            // SAFETY: loom has just said that nobody else accesses the piece.
+            unsafe { *cell.get() = *byte };
+        }
+    }
+
+    pub(crate) fn slice(&self, range: Range<usize>) -> &[u8] {
+        self.pieces(&range).iter().for_each(|piece| piece.with(|_| ()));
+        let cells = &self.bytes[range];
+        // SAFETY: an `UnsafeCell<u8>` is as a `u8`; loom has just said that nobody writes the pieces now, and the journal does not
+        // do it later, which the model checks by what the bytes are then.
+        unsafe { std::slice::from_raw_parts(cells.as_ptr().cast(), cells.len()) }
+    }
+}
+
 /// One page, shared with other processes, of which only atomic words are read and written.
+#[cfg(not(clusdb_loom))]
 pub struct Page {
     words: Words,
 }
 
+#[cfg(not(clusdb_loom))]
 enum Words {
     Mapped(MmapRaw),
     Owned(Box<[AtomicU64; PAGE_BYTES / 8]>),
 }
 
+#[cfg(not(clusdb_loom))]
 impl Page {
     /// Maps the first page of the file, which is at least that long and whose blocks are on the disk.
     pub(super) fn of_file(file: &std::fs::File) -> std::io::Result<Page> {
@@ -179,6 +258,7 @@ impl Page {
     }
 }
 
+#[cfg(not(clusdb_loom))]
 impl fmt::Debug for Page {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Page")
@@ -210,6 +290,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg(not(clusdb_loom))]
     fn what_is_stored_in_a_page_is_in_its_file() {
         let file = tempfile::tempfile().unwrap();
         file.set_len(PAGE_BYTES as u64).unwrap();

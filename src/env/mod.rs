@@ -9,16 +9,39 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use thiserror::Error;
+
+mod file_system;
 mod futex;
+#[cfg(clusdb_loom)]
+mod loom_page;
 mod mmap;
 mod os;
 
+pub use file_system::FileSystem;
 pub(crate) use futex::{wait_while, wake_all};
-pub use mmap::{Map, Page};
+#[cfg(clusdb_loom)]
+pub use loom_page::Page;
+pub use mmap::Map;
+#[cfg(not(clusdb_loom))]
+pub use mmap::Page;
+#[cfg(all(test, clusdb_loom))]
+pub(crate) use mmap::Tracked;
 pub use os::OsEnv;
 
 /// Bytes of the page that [`File::map_page`] maps.
 pub const PAGE_BYTES: usize = 4096;
+
+/// In the place of a file or a folder there is a symbolic link. An environment says so by an [`io::Error`] that holds this.
+#[derive(Debug, Clone, Copy, Error)]
+#[error("it is a symbolic link")]
+pub struct SymbolicLink;
+
+impl SymbolicLink {
+    pub(crate) fn is_cause_of(error: &io::Error) -> bool {
+        error.get_ref().is_some_and(|cause| cause.is::<SymbolicLink>())
+    }
+}
 
 /// Files, folders, time and randomness.
 pub trait Env: Debug + Send + Sync {
@@ -46,10 +69,10 @@ pub trait Env: Debug + Send + Sync {
     /// Those of the file system.
     fn create_file(&self, path: &Path) -> io::Result<Arc<dyn File>>;
 
-    /// Opens an existing file for reading and writing.
+    /// Opens an existing file for reading and writing. A symbolic link is not followed.
     ///
     /// # Errors
-    /// Those of the file system.
+    /// Those of the file system; one that holds [`SymbolicLink`] for a symbolic link.
     fn open_file(&self, path: &Path) -> io::Result<Arc<dyn File>>;
 
     /// Renames a file, in place of what has that name.
@@ -58,11 +81,35 @@ pub trait Env: Debug + Send + Sync {
     /// Those of the file system.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
+    /// Exchanges the names of two files, which are both there, at one moment.
+    ///
+    /// # Errors
+    /// Those of the file system; `Unsupported` where it cannot be done.
+    fn exchange(&self, _one: &Path, _other: &Path) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// Removes a file's name; maps of the file stay valid.
     ///
     /// # Errors
     /// Those of the file system.
     fn remove_file(&self, path: &Path) -> io::Result<()>;
+
+    /// Whether the path names a symbolic link; false also where nothing is. An environment without links need not say.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    fn is_symbolic_link(&self, _path: &Path) -> io::Result<bool> {
+        Ok(false)
+    }
+
+    /// The kind of file system that the path, which exists, is on.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    fn file_system(&self, _path: &Path) -> io::Result<FileSystem> {
+        Ok(FileSystem::Local)
+    }
 
     /// Microseconds since the beginning of 1970, UTC. May jump.
     fn now(&self) -> i64;

@@ -8,7 +8,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{Env, File, Map, Page};
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
+use super::{Env, File, FileSystem, Map, Page, SymbolicLink};
 
 /// The operating system.
 #[derive(Debug, Clone, Copy, Default)]
@@ -36,16 +39,46 @@ impl Env for OsEnv {
     }
 
     fn open_file(&self, path: &Path) -> io::Result<Arc<dyn File>> {
-        let file = OpenOptions::new().read(true).write(true).open(path)?;
-        Ok(Arc::new(OsFile(file)))
+        let mut options = OpenOptions::new();
+        options.read(true).write(true);
+        options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
+        match options.open(path) {
+            Ok(file) => Ok(Arc::new(OsFile(file))),
+            // Also what a loop of links on the way to the store gives.
+            Err(error)
+                if error.raw_os_error() == Some(Errno::LOOP.raw_os_error())
+                    && self.is_symbolic_link(path)? =>
+            {
+                Err(io::Error::other(SymbolicLink))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         std::fs::rename(from, to)
     }
 
+    #[cfg(target_os = "linux")]
+    fn exchange(&self, one: &Path, other: &Path) -> io::Result<()> {
+        use rustix::fs::{CWD, RenameFlags, renameat_with};
+        Ok(renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE)?)
+    }
+
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         std::fs::remove_file(path)
+    }
+
+    fn is_symbolic_link(&self, path: &Path) -> io::Result<bool> {
+        match std::fs::symlink_metadata(path) {
+            Ok(found) => Ok(found.is_symlink()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn file_system(&self, path: &Path) -> io::Result<FileSystem> {
+        FileSystem::of(path)
     }
 
     fn now(&self) -> i64 {

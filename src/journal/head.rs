@@ -1,19 +1,21 @@
 //! The head: one mapped page that says how far the journal is durable, for this process's next life and for others.
 //!
+//! A writer makes it anew, also on a full disk: a spare file of its size is kept beside it, to be put in its place.
+//!
 //! It is a lower bound, written behind each commit and synced only when a store opens and closes. One that is torn
 //! or damaged vouches for nothing and is made again. All its fields stand in the first 512 bytes, one sector.
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::time::Duration;
 
 use crate::env::{Env, File, PAGE_BYTES, Page, wait_while, wake_all};
 use crate::epoch::Epoch;
 use crate::error::{IoContext, Result};
 use crate::format::{self, HEAD_MAGIC, PREAMBLE_BYTES, get, get_u32, get_u64, put};
-use crate::layout::write_aside;
-use crate::sync::{Mutex, lock};
+use crate::layout::{Layout, put_in_place, sync_parent, write_aside};
+use crate::sync::atomic::{AtomicU64, Ordering, fence};
+use crate::sync::{Mutex, lock, spin_loop};
 
 /// Odd while the fields behind it are being written.
 const SEQUENCE_LOCK: usize = PREAMBLE_BYTES;
@@ -149,20 +151,29 @@ pub(crate) struct Head {
 impl Head {
     /// Makes the head anew and maps it. Written and synced first, so that no hole of it meets a full disk as a
     /// SIGBUS.
-    pub(crate) fn create(env: &dyn Env, path: &Path, fields: HeadFields) -> Result<Head> {
+    pub(crate) fn create(env: &dyn Env, layout: &Layout, fields: HeadFields) -> Result<Head> {
+        let path = &layout.head();
         let before = FollowedHead::open(env, path).ok();
         let mut bytes = vec![0; PAGE_BYTES];
         bytes[..END].copy_from_slice(&fields.encode());
-        write_aside(env, path, &bytes)?;
+        match write_aside(env, path, &bytes) {
+            Err(no_room) if no_room.is_no_room() => put_spare(env, layout, &bytes).map_err(|error| {
+                tracing::warn!(%error, "no spare head");
+                no_room
+            })?,
+            written => written?,
+        }
         // Those who wait on the old page are sent to the new one. Crash before it, and they look by themselves soon.
         if let Some(before) = before {
             let last = before.read().unwrap_or(fields);
             Head::new(before, last).publish(|fields| fields.state = HeadState::Replaced);
         }
+        // Behind it: the head before has left its room, if nobody has it mapped.
+        keep_spare(env, &layout.spare_head());
         Ok(Head::new(FollowedHead::open(env, path)?, fields))
     }
 
-    fn new(FollowedHead { file, page }: FollowedHead, fields: HeadFields) -> Head {
+    fn new(FollowedHead { file, page, .. }: FollowedHead, fields: HeadFields) -> Head {
         Head {
             file,
             page,
@@ -200,15 +211,47 @@ impl Head {
     }
 }
 
+/// Fills the spare, so that no copy of the file saves its blocks, which are what it is kept for.
+const SPARE_BYTE: u8 = 0xff;
+
+/// Makes the spare into the head, and the head into the spare. Its blocks are on the disk already, so that this takes no room,
+/// however often it is done. Crash before the exchange, and it is a spare as before: what it holds counts for nothing.
+///
+/// It may be a head of before, which somebody still has mapped who has not looked since: he sees another incarnation.
+fn put_spare(env: &dyn Env, layout: &Layout, bytes: &[u8]) -> Result<()> {
+    let spare = &layout.spare_head();
+    let file = env.open_file(spare).context("open", spare)?;
+    file.write_at(bytes, 0).context("write", spare)?;
+    file.sync().context("sync", spare)?;
+    match env.exchange(spare, &layout.head()) {
+        Ok(()) => sync_parent(env, spare),
+        // No head is there, or names cannot be exchanged here: then the spare must be made again.
+        Err(_) => put_in_place(env, spare, &layout.head()),
+    }
+}
+
+/// Makes the spare where it is missing. Without it all is well as long as there is room.
+fn keep_spare(env: &dyn Env, spare: &Path) {
+    let length = env.open_file(spare).and_then(|file| file.length());
+    if length.is_ok_and(|length| length == PAGE_BYTES as u64) {
+        return;
+    }
+    if let Err(error) = write_aside(env, spare, &[SPARE_BYTE; PAGE_BYTES]) {
+        tracing::warn!(%error, "no spare head: the store cannot be opened while the disk is full");
+    }
+}
+
 /// The mapped page of a store that another process writes; only read.
 #[derive(Debug)]
 pub(crate) struct FollowedHead {
     file: Arc<dyn File>,
     page: Page,
+    /// Of the writer that made it; none if it could not be read.
+    incarnation: Option<u64>,
 }
 
 /// A writer needs some stores to memory for the fields; one that takes longer is dead, or was put aside.
-const QUIET_TRIES: u32 = 1000;
+const QUIET_TRIES: u32 = if cfg!(clusdb_loom) { 1 } else { 1000 };
 
 impl FollowedHead {
     /// Maps the head of the store.
@@ -218,11 +261,27 @@ impl FollowedHead {
         file.read_at(&mut preamble, 0).context("read", path)?;
         format::check_preamble(&preamble, HEAD_MAGIC, path)?;
         let page = file.map_page().context("map", path)?;
-        Ok(FollowedHead { file, page })
+        let mut head = FollowedHead {
+            file,
+            page,
+            incarnation: None,
+        };
+        head.incarnation = head.read().map(|fields| fields.incarnation);
+        Ok(head)
+    }
+
+    /// Whether these fields are of another writer than the one whose head it was: on a full disk a page is used again.
+    pub(crate) fn is_of_another(&self, fields: &HeadFields) -> bool {
+        self.incarnation != Some(fields.incarnation)
     }
 
     /// What the head says now; none if it is damaged, or if a writer died while it wrote it.
     pub(crate) fn read(&self) -> Option<HeadFields> {
+        HeadFields::decode(&self.quiet()?)
+    }
+
+    /// The bytes as they stood at one moment between two changes.
+    fn quiet(&self) -> Option<[u8; END]> {
         for _ in 0..QUIET_TRIES {
             let before = self.page.word(SEQUENCE_LOCK / 8).load(Ordering::Acquire);
             let mut bytes = [0; END];
@@ -233,9 +292,9 @@ impl FollowedHead {
             fence(Ordering::Acquire);
             let after = self.page.word(SEQUENCE_LOCK / 8).load(Ordering::Relaxed);
             if before == after && u64::from_le(before).is_multiple_of(2) {
-                return HeadFields::decode(&bytes);
+                return Some(bytes);
             }
-            std::hint::spin_loop();
+            spin_loop();
         }
         None
     }
@@ -261,7 +320,7 @@ impl FollowedHead {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(clusdb_loom)))]
 mod tests {
     use super::*;
     use crate::env::OsEnv;
@@ -281,8 +340,9 @@ mod tests {
     #[test]
     fn what_is_published_is_read_by_the_next_process() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("head");
-        let head = Head::create(&OsEnv, &path, FIELDS).unwrap();
+        let layout = Layout::new(folder.path());
+        let path = layout.head();
+        let head = Head::create(&OsEnv, &layout, FIELDS).unwrap();
         assert_eq!(read_head(&OsEnv, &path).unwrap(), Some(FIELDS));
         let before = head.page.half(FUTEX / 8).load(Ordering::Relaxed);
         head.publish(|fields| fields.durable_sequence = 9);
@@ -328,5 +388,64 @@ mod tests {
         std::fs::write(&path, page).unwrap();
         let error = read_head(&OsEnv, &path).unwrap_err();
         assert!(matches!(error, crate::Error::UnsupportedVersion { found: 4, .. }));
+    }
+}
+
+#[cfg(all(test, clusdb_loom))]
+mod models {
+    use super::*;
+
+    /// A file of which nothing is asked here.
+    fn nothing() -> Arc<dyn File> {
+        use crate::env::OsEnv;
+        let folder = tempfile::tempdir().unwrap();
+        OsEnv.create_file(&folder.path().join("nothing")).unwrap()
+    }
+
+    #[test]
+    fn a_follower_never_gets_torn_fields() {
+        let file = nothing();
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound = Some(2);
+        builder.check(move || {
+            let fields = |number: u64| HeadFields {
+                state: HeadState::Live,
+                incarnation: 1,
+                epoch: Epoch::from_bytes([number as u8; 16]),
+                durable_sequence: number,
+                frame_checksum: number as u32,
+                segment: number,
+                offset: number,
+                oldest_sequence: number,
+                limit_bytes: number,
+            };
+            let (old, new) = (fields(1).encode(), fields(2).encode());
+            let page = Page::of_words(|index| match old.as_chunks().0.get(index) {
+                Some(word) => u64::from_ne_bytes(*word),
+                None => 0,
+            });
+            let follow = |page| FollowedHead {
+                file: Arc::clone(&file),
+                page,
+                incarnation: Some(1),
+            };
+            let follower = follow(page.clone());
+            let head = Head::new(follow(page), fields(1));
+            let writer = loom::thread::spawn(move || head.publish(|head| *head = fields(2)));
+            let ticket = follower.ticket();
+            if let Some(read) = follower.quiet() {
+                assert!(
+                    read[STATE..] == old[STATE..] || read[STATE..] == new[STATE..],
+                    "torn"
+                );
+                // The number that a follower waits on changes behind the fields.
+                assert!(
+                    ticket == 0 || read[STATE..] == new[STATE..],
+                    "old fields behind a new number"
+                );
+            }
+            writer.join().unwrap();
+            assert_eq!(follower.read(), Some(fields(2)));
+        });
     }
 }

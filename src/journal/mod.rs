@@ -206,11 +206,12 @@ impl Journal {
         (Arc::clone(&segments[later.saturating_sub(1)]), end)
     }
 
-    /// The place behind the frame with this sequence number, which is durable.
+    /// The place behind the frame with this sequence number, which is durable; or the beginning of the journal, if it begins behind
+    /// that.
     pub(crate) fn position_after(&self, sequence: u64) -> Result<Position> {
-        let first = self.first_sequence();
+        let (segment, _) = self.segment_of(sequence);
+        let first = segment.header.first_sequence;
         if sequence < first {
-            let (segment, _) = self.segment_of(first);
             return Ok(Position {
                 sequence: first - 1,
                 checksum: segment.header.previous,
@@ -218,7 +219,6 @@ impl Journal {
                 offset: SEGMENT_HEADER_BYTES as u64,
             });
         }
-        let (segment, _) = self.segment_of(sequence);
         let map = segment.map()?;
         let bytes = map.get(0..map.stable_bytes()).unwrap_or_default();
         let Mark {
@@ -355,11 +355,15 @@ impl Writer {
         let ahead = (self.end.allocated * 2)
             .max(FIRST_ALLOCATION_BYTES)
             .min(self.segment_size_bytes);
-        let target = end.max(ahead).next_multiple_of(4096);
-        self.segment
-            .extend(self.end.allocated, target)
-            .map_err(AppendError::Refused)?;
-        self.end.allocated = target;
+        let needed = end.next_multiple_of(4096);
+        let ahead = needed.max(ahead);
+        let extend = |to| self.segment.extend(self.end.allocated, to).map(|()| to);
+        let extended = extend(ahead).or_else(|error| match error.is_no_room() && needed < ahead {
+            // What is needed now may fit all the same.
+            true => extend(needed),
+            false => Err(error),
+        });
+        self.end.allocated = extended.map_err(AppendError::Refused)?;
         Ok(())
     }
 

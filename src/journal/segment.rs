@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::frame::{Frame, Salt};
 use crate::env::{Env, File, Map};
@@ -10,6 +9,7 @@ use crate::epoch::Epoch;
 use crate::error::{Error, IoContext, Result};
 use crate::format::{self, PREAMBLE_BYTES, SEGMENT_MAGIC, get, get_u32, get_u64, put};
 use crate::layout::{Layout, remove_if_there};
+use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Mutex, lock};
 
 const EPOCH: usize = PREAMBLE_BYTES;

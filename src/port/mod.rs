@@ -104,7 +104,7 @@ impl Port {
         let owned = match Port::open(source, name) {
             Ok(port) => Some(port),
             // Nobody can follow it any more; removing it is what is left.
-            Err(Error::Damaged { .. } | Error::EpochMismatch { .. }) => None,
+            Err(Error::Damaged { .. } | Error::EpochMismatch { .. } | Error::SymbolicLink { .. }) => None,
             Err(error) => return Err(error),
         };
         let path = source.layout().port(name);

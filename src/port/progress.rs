@@ -1,7 +1,6 @@
 //! How far an open port has come: what it has given out, and what of that is acknowledged.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use super::cursor::{self, cursor_at};
@@ -11,6 +10,7 @@ use crate::journal::Filter;
 use crate::journal::Position;
 use crate::model::{Acknowledgement, Batch, KeyPath};
 use crate::port_file::PortFile;
+use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Mutex, lock};
 
 /// The cursor is saved after this many acknowledgements that were committed with batches, so that opening the port finds a

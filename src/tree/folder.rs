@@ -5,8 +5,10 @@
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
 
 use super::TreeFault;
 
@@ -112,20 +114,32 @@ pub(super) fn sync_all(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// Visits all files below a folder and the folders themselves, these last.
+/// Visits all files below a folder and the folders themselves, these last. A symbolic link is an error: sled would follow it.
 fn visit_files(folder: &Path, visit: &mut dyn FnMut(&File) -> io::Result<()>) -> io::Result<()> {
+    let whole = open_itself(folder)?;
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         if entry.file_type()?.is_dir() {
             visit_files(&entry.path(), visit)?;
             continue;
         }
-        match File::open(entry.path()) {
+        match open_itself(&entry.path()) {
             Ok(file) => visit(&file)?,
             // A file that sled has just replaced.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
     }
-    visit(&File::open(folder)?)
+    visit(&whole)
+}
+
+fn open_itself(path: &Path) -> io::Result<File> {
+    let mut options = fs::OpenOptions::new();
+    options
+        .read(true)
+        .custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
+    options.open(path).map_err(|error| match path.is_symlink() {
+        true => io::Error::other(format!("{} is a symbolic link", path.display())),
+        false => error,
+    })
 }

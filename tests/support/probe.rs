@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use clusdb::env::{Env, File, Map, OsEnv, Page};
+use clusdb::env::{Env, File, FileSystem, Map, OsEnv, Page};
 
 /// An operation on a file, which is named by the last component of its path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +23,7 @@ pub enum Op {
         from: String,
         to: String,
     },
+    Exchange(String, String),
     MapPage(String),
 }
 
@@ -135,8 +136,21 @@ impl Env for Probe {
         OsEnv.rename(from, to)
     }
 
+    fn exchange(&self, one: &Path, other: &Path) -> io::Result<()> {
+        self.meet(Op::Exchange(name_of(one), name_of(other)))?;
+        OsEnv.exchange(one, other)
+    }
+
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         OsEnv.remove_file(path)
+    }
+
+    fn is_symbolic_link(&self, path: &Path) -> io::Result<bool> {
+        OsEnv.is_symbolic_link(path)
+    }
+
+    fn file_system(&self, path: &Path) -> io::Result<FileSystem> {
+        OsEnv.file_system(path)
     }
 
     /// A clock that counts: 1, 2, 3, …
