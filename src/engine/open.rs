@@ -34,7 +34,6 @@ impl Engine {
             Ok(names) => names,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && options.create => {
                 env.create_dir(path).context("create", path)?;
-                sync_parent(&**env, path)?;
                 Vec::new()
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -219,6 +218,8 @@ fn take_lock(env: &dyn Env, layout: &Layout, timeout: Duration) -> Result<Arc<dy
 fn create(options: &Options, layout: &Layout) -> Result<()> {
     let env = &*options.env;
     clear_unfinished_creation(env, layout)?;
+    // Also where the folder was there: killed before this, who made it has left a name that nobody has synced.
+    sync_parent(env, layout.root())?;
     let epoch = match options.epoch {
         Some(epoch) => epoch,
         None => Epoch::from_bytes(random(env, layout)?),
