@@ -1,0 +1,438 @@
+//! A run of a store in the simulated environment, step by step, beside what it has promised so far.
+//!
+//! What may be found after a crash is a list of [`World`]s. A step that succeeds changes each of them; a step that fails
+//! without having been refused adds the changed ones: it was done as a whole, or not at all. A store is right if what is
+//! seen in it is exactly one of the worlds.
+
+use std::collections::BTreeMap;
+
+use clusdb::{Batch, Epoch, Error, KeyPath, Notification, Port, Reader, Store, Value, ValueType};
+
+use crate::harness::{build, committed, contents, dump, path};
+use crate::naive::single::Plain;
+use crate::naive::{self, Committed, DumpLine};
+use crate::sim::{Disk, Plan, Sim};
+
+/// So small that most commits begin a new segment.
+const SEGMENT_BYTES: u64 = 4096;
+
+#[derive(Debug, Clone)]
+pub enum Step {
+    /// Opens the store, and looks at all of it.
+    Open,
+    Close,
+    Commit(naive::Batch),
+    Plain(Plain),
+    /// Opens the port of this name, on this key.
+    Port(&'static str, &'static str),
+    Get(&'static str),
+    Acknowledge(&'static str),
+    AcknowledgeWith(&'static str, naive::Batch),
+    Rewind(&'static str),
+    /// Looks at the store as another process does.
+    Read,
+}
+
+/// What a store holds, by the naive model.
+#[derive(Debug, Clone)]
+pub struct World {
+    /// None until the store was opened once.
+    epoch: Option<Epoch>,
+    model: naive::Store,
+    /// Each port's key, and up to where it has acknowledged.
+    ports: BTreeMap<&'static str, (&'static str, u64)>,
+}
+
+/// What a store shows to its users.
+#[derive(Debug, PartialEq)]
+struct Seen {
+    log: Vec<Committed>,
+    contents: Vec<DumpLine>,
+    ports: Vec<SeenPort>,
+}
+
+#[derive(Debug, PartialEq)]
+struct SeenPort {
+    name: String,
+    key: String,
+    acknowledged: u64,
+    pending: u64,
+    shown: Vec<Committed>,
+}
+
+impl World {
+    fn new() -> World {
+        World {
+            epoch: None,
+            model: naive::Store::new(),
+            ports: BTreeMap::new(),
+        }
+    }
+
+    fn last(&self) -> u64 {
+        self.model.last_sequence()
+    }
+
+    fn seen(&self) -> Seen {
+        let ports = self.ports.iter().map(|(name, (key, acknowledged))| {
+            let shown = self.model.notification(key, *acknowledged, self.last());
+            SeenPort {
+                name: (*name).to_owned(),
+                key: (*key).to_owned(),
+                acknowledged: *acknowledged,
+                pending: shown.len() as u64,
+                shown,
+            }
+        });
+        Seen {
+            log: self.model.log.clone(),
+            contents: self.model.dump(),
+            ports: ports.collect(),
+        }
+    }
+}
+
+impl Seen {
+    fn of(store: &Store) -> Result<Seen, Error> {
+        let mut ports = Vec::new();
+        for listed in store.ports()? {
+            let port = store.open_port(&listed.name)?;
+            let shown = match port.try_get()? {
+                Some(notification) => committed(&notification),
+                None => Vec::new(),
+            };
+            assert_eq!(port.acknowledged(), listed.acknowledged);
+            ports.push(SeenPort {
+                name: listed.name,
+                key: listed.key.to_string(),
+                acknowledged: listed.acknowledged,
+                pending: listed.pending,
+                shown,
+            });
+        }
+        let contents = contents(store);
+        for line in &contents {
+            if let DumpLine::Value {
+                key,
+                name,
+                value_type,
+                data,
+            } = line
+            {
+                let value = Value::new(ValueType(*value_type), &data[..]);
+                assert_eq!(store.get(&path(key), name)?, Some(value));
+            }
+        }
+        Ok(Seen {
+            log: committed(&store.log(1..=u64::MAX)?),
+            contents,
+            ports,
+        })
+    }
+}
+
+/// In short: of the contents, how many lines and bytes there are.
+impl std::fmt::Display for Seen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let batch = |batch: &Committed| format!("{} {:?}", batch.sequence, batch.shown[0].key);
+        let log: Vec<_> = self.log.iter().map(batch).collect();
+        let bytes = self.contents.iter().map(|line| match line {
+            DumpLine::Key(_) => 0,
+            DumpLine::Value { data, .. } => data.len(),
+        });
+        let bytes: usize = bytes.sum();
+        write!(f, "  {log:?}, {} lines of {bytes} bytes", self.contents.len())?;
+        for port in &self.ports {
+            let shown: Vec<_> = port.shown.iter().map(|batch| batch.sequence).collect();
+            let SeenPort {
+                name, acknowledged, ..
+            } = port;
+            write!(f, "\n  the port {name}: {acknowledged} acknowledged, shows {shown:?}")?;
+        }
+        Ok(())
+    }
+}
+
+/// An open port.
+struct Follower {
+    port: Port,
+    key: &'static str,
+    /// Up to where it has given out.
+    position: u64,
+    given: Option<(Notification, u64)>,
+}
+
+/// A store on its way.
+pub struct Run {
+    pub sim: Sim,
+    store: Option<Store>,
+    followers: BTreeMap<&'static str, Follower>,
+    is_poisoned: bool,
+    /// What may be found. What the open store shows is the first of them.
+    pub worlds: Vec<World>,
+}
+
+impl Run {
+    /// A machine without a store.
+    pub fn new(seed: u64, plan: Plan) -> Run {
+        Run::on(&Disk::default(), &[World::new()], seed, plan)
+    }
+
+    /// A machine that starts with this disk.
+    pub fn on(disk: &Disk, worlds: &[World], seed: u64, plan: Plan) -> Run {
+        Run {
+            sim: Sim::boot(disk, seed, plan),
+            store: None,
+            followers: BTreeMap::new(),
+            is_poisoned: false,
+            worlds: worlds.to_vec(),
+        }
+    }
+
+    /// Does the steps up to the end, or to the crash that was planned; none may fail otherwise.
+    pub fn steps(&mut self, steps: &[Step]) {
+        for step in steps {
+            if self.sim.is_crashed() {
+                break;
+            }
+            let done = self.step(step);
+            if self.sim.is_crashed() {
+                break;
+            }
+            done.unwrap_or_else(|error| panic!("{step:?}: {error}"));
+        }
+    }
+
+    /// The process has ended, or ends now: what the next one finds.
+    pub fn end(mut self) -> (Disk, Vec<World>) {
+        let disk = self.sim.disk();
+        self.followers.clear();
+        self.store = None;
+        (disk, self.worlds)
+    }
+
+    /// Does one step. Ports and stores that an earlier failure has left closed are passed over.
+    pub fn step(&mut self, step: &Step) -> Result<(), Error> {
+        match step {
+            Step::Open => self.open(),
+            Step::Close => self.close(),
+            Step::Commit(wanted) => self.commit(wanted),
+            Step::Plain(write) => self.write_plain(write),
+            Step::Port(name, key) => self.open_port(name, key),
+            Step::Get(name) => self.get(name),
+            Step::Acknowledge(name) => self.acknowledge(name),
+            Step::AcknowledgeWith(name, wanted) => self.acknowledge_with(name, wanted),
+            Step::Rewind(name) => self.rewind(name),
+            Step::Read => self.read(),
+        }
+    }
+
+    /// A step was tried: it was done, or was refused, or nobody knows.
+    fn settle<T>(
+        &mut self,
+        done: Result<T, Error>,
+        is_refused: bool,
+        change: impl Fn(&mut World),
+    ) -> Result<T, Error> {
+        let mut changed = self.worlds.clone();
+        changed.iter_mut().for_each(change);
+        match done {
+            Ok(_) => self.worlds = changed,
+            Err(_) if is_refused => {}
+            Err(_) => self.worlds.extend(changed),
+        }
+        done
+    }
+
+    /// As [`settle`](Run::settle), of what is committed.
+    fn settle_commit(
+        &mut self,
+        done: Result<Option<u64>, Error>,
+        change: impl Fn(&mut World),
+    ) -> Result<(), Error> {
+        let was_poisoned = self.is_poisoned;
+        let is_refused = match &done {
+            Ok(_) => {
+                assert!(!was_poisoned, "a poisoned store has committed");
+                false
+            }
+            Err(Error::Preallocation { .. }) => !was_poisoned,
+            Err(Error::Poisoned { .. }) => {
+                self.is_poisoned = true;
+                was_poisoned
+            }
+            Err(error) => panic!("a commit failed with {error}"),
+        };
+        let sequence = self.settle(done, is_refused, change)?;
+        if let Some(sequence) = sequence {
+            assert_eq!(sequence, self.worlds[0].last());
+        }
+        Ok(())
+    }
+
+    fn open(&mut self) -> Result<(), Error> {
+        let options = Store::options()
+            .env(self.sim.env())
+            .segment_size_bytes(SEGMENT_BYTES);
+        let store = options.open(self.sim.path("store"))?;
+        let seen = Seen::of(&store)?;
+        let epoch = store.stat()?.epoch;
+        let is_seen = |world: &World| world.seen() == seen && world.epoch.is_none_or(|known| known == epoch);
+        let Some(mut world) = self.worlds.iter().find(|world| is_seen(world)).cloned() else {
+            let worlds = self.worlds.iter().map(|world| world.seen().to_string());
+            let worlds = worlds.collect::<Vec<_>>().join("\nor\n");
+            panic!("the store, of epoch {epoch}, shows\n{seen}\nbut what can be is\n{worlds}");
+        };
+        world.epoch = Some(epoch);
+        self.worlds = vec![world];
+        self.store = Some(store);
+        self.is_poisoned = false;
+        Ok(())
+    }
+
+    fn close(&mut self) -> Result<(), Error> {
+        self.followers.clear();
+        match self.store.take() {
+            Some(store) => store.close(),
+            None => Ok(()),
+        }
+    }
+
+    fn commit(&mut self, wanted: &naive::Batch) -> Result<(), Error> {
+        let Some(store) = &self.store else {
+            return Ok(());
+        };
+        let done = store.commit(self.built(wanted)).map(|commit| commit.sequence());
+        self.settle_commit(done, |world| {
+            world.model.commit(wanted).expect("a batch that can be");
+        })
+    }
+
+    fn built(&self, wanted: &naive::Batch) -> Batch {
+        let (batch, _) = build(&self.worlds[0].model, wanted.clone()).expect("a batch that can be");
+        batch
+    }
+
+    fn write_plain(&mut self, write: &Plain) -> Result<(), Error> {
+        let Some(store) = &self.store else {
+            return Ok(());
+        };
+        let done = match write {
+            // It tells no number.
+            Plain::CreateKey { path: key } => store.create_key(&path(key)).map(|_| None),
+            Plain::DeleteKey { path: key } => store.delete_key(&path(key)).map(|done| done.sequence()),
+            Plain::SetValue {
+                path: key,
+                name,
+                value: (value_type, data),
+            } => {
+                let value = Value::new(ValueType(*value_type), &data[..]);
+                store
+                    .set_value(&path(key), name, value)
+                    .map(|done| done.sequence())
+            }
+            Plain::DeleteValue { path: key, name } => store
+                .delete_value(&path(key), name)
+                .map(|done| done.sequence()),
+        };
+        self.settle_commit(done, |world| {
+            world.model.plain(write).expect("a write that can be");
+        })
+    }
+
+    fn open_port(&mut self, name: &'static str, key: &'static str) -> Result<(), Error> {
+        let Some(store) = &self.store else {
+            return Ok(());
+        };
+        let opened = store.port(name, &path(key));
+        let port = self.settle(opened, false, |world| {
+            let present = world.last();
+            world.ports.entry(name).or_insert((key, present));
+        })?;
+        // Whether an earlier try that failed has made it shows now.
+        let position = port.acknowledged();
+        self.worlds.retain(|world| world.ports[name].1 == position);
+        assert!(
+            !self.worlds.is_empty(),
+            "the port {name} cannot stand at {position}"
+        );
+        let follower = Follower {
+            port,
+            key,
+            position,
+            given: None,
+        };
+        self.followers.insert(name, follower);
+        Ok(())
+    }
+
+    fn get(&mut self, name: &str) -> Result<(), Error> {
+        let Some(follower) = self.followers.get_mut(name) else {
+            return Ok(());
+        };
+        let shows = &self.worlds[0];
+        let expected = shows
+            .model
+            .notification(follower.key, follower.position, shows.last());
+        let given = follower.port.try_get()?;
+        let seen = given.as_ref().map(|given| committed(given)).unwrap_or_default();
+        assert_eq!(seen, expected, "the port {name}");
+        follower.position = shows.last();
+        follower.given = given.map(|given| (given, shows.last())).or(follower.given.take());
+        Ok(())
+    }
+
+    fn acknowledge(&mut self, name: &'static str) -> Result<(), Error> {
+        let Some((given, end)) = self.given(name) else {
+            return Ok(());
+        };
+        let done = given.acknowledge();
+        self.settle(done, false, |world| move_cursor(world, name, end))
+    }
+
+    fn acknowledge_with(&mut self, name: &'static str, wanted: &naive::Batch) -> Result<(), Error> {
+        let Some((given, end)) = self.given(name) else {
+            return Ok(());
+        };
+        let done = given.acknowledge_with(self.built(wanted));
+        self.settle_commit(done.map(|commit| commit.sequence()), |world| {
+            world
+                .model
+                .commit_acknowledging(wanted)
+                .expect("a batch that can be");
+            move_cursor(world, name, end);
+        })
+    }
+
+    fn given(&mut self, name: &str) -> Option<(Notification, u64)> {
+        self.followers.get_mut(name)?.given.take()
+    }
+
+    fn rewind(&mut self, name: &str) -> Result<(), Error> {
+        let Some(follower) = self.followers.get_mut(name) else {
+            return Ok(());
+        };
+        follower.port.rewind()?;
+        follower.position = follower.port.acknowledged();
+        follower.given = None;
+        Ok(())
+    }
+
+    fn read(&mut self) -> Result<(), Error> {
+        if self.store.is_none() {
+            return Ok(());
+        }
+        let options = Reader::options().env(self.sim.env());
+        let reader = options.open_reader(self.sim.path("store"))?;
+        let shows = &self.worlds[0].model;
+        assert_eq!(committed(&reader.log(1..=u64::MAX)?), shows.log);
+        assert_eq!(dump(reader.list_recursive(&KeyPath::root())?), shows.dump());
+        Ok(())
+    }
+}
+
+fn move_cursor(world: &mut World, name: &str, end: u64) {
+    if let Some((_, acknowledged)) = world.ports.get_mut(name) {
+        *acknowledged = end;
+    }
+}
