@@ -14,14 +14,18 @@ mod sim;
 #[path = "support/steps.rs"]
 mod steps;
 #[path = "support/workload.rs"]
+#[allow(dead_code, reason = "shared with the tests of faults")]
 mod workload;
+#[path = "support/world.rs"]
+mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Instant;
 
 use sim::{Disk, Loss, Plan, Rng};
 use steps::{resumption, workload};
-use workload::{Run, Step, World};
+use workload::{Run, Step};
+use world::World;
 
 const POINTS: u64 = 3000;
 const LONG: u64 = 120_000;

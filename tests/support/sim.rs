@@ -94,6 +94,7 @@ enum Op<'a> {
 pub struct Sim {
     folder: Arc<TempDir>,
     state: Arc<Mutex<State>>,
+    gate: Arc<Mutex<()>>,
 }
 
 struct State {
@@ -138,6 +139,7 @@ impl Sim {
                 jumps: seed % 2 == 1,
                 last: String::new(),
             })),
+            gate: Arc::default(),
         }
     }
 
@@ -161,6 +163,11 @@ impl Sim {
     /// The last operation that was met, to tell of it.
     pub fn last(&self) -> String {
         self.state().last.clone()
+    }
+
+    /// Nothing is changed as long as this is held: who wants to waits.
+    pub fn hold(&self) -> MutexGuard<'_, ()> {
+        self.gate.lock().unwrap()
     }
 
     /// From now on the plan is another one.
@@ -196,6 +203,7 @@ impl Sim {
     }
 
     fn perform(&self, op: &Op<'_>) -> io::Result<()> {
+        drop(self.gate.lock().unwrap());
         let mut state = self.look()?;
         state.look_at_pages();
         state.count += 1;

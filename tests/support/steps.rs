@@ -32,6 +32,14 @@ fn commit(key: &str, bytes: usize) -> Step {
     Step::Commit(setting(key, bytes))
 }
 
+/// Batches whose records fill some sectors together.
+fn group(sizes: &[usize]) -> Step {
+    let batches = sizes
+        .iter()
+        .map(|bytes| setting(&format!("group\\{bytes}"), *bytes));
+    Step::Group(batches.collect())
+}
+
 fn deletion(path: &str) -> Step {
     let path = path.into();
     Step::Commit(batch("", vec![Command::DeleteKey { path }]))
@@ -55,6 +63,7 @@ pub fn workload() -> Vec<Step> {
         commit("a", 100),
         Step::Port("part", "a\\b"),
         commit("a\\b", 200),
+        group(&[30, 600, 700, 800]),
         Step::Plain(Plain::CreateKey { path: "p\\q".into() }),
         plain("p", 300),
         Step::Get("all"),
@@ -79,6 +88,7 @@ pub fn workload() -> Vec<Step> {
         commit("a\\b", 2500),
         Step::Get("part"),
         Step::AcknowledgeWith("part", setting("done", 30)),
+        group(&[40, 50, 60, 610]),
         commit("large", 6000),
         Step::Get("all"),
         Step::AcknowledgeWith("all", setting("done", 40)),

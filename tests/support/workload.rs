@@ -6,15 +6,21 @@
 
 use std::collections::BTreeMap;
 
-use clusdb::{Batch, Epoch, Error, KeyPath, Notification, Port, Reader, Store, Value, ValueType};
+use std::time::Duration;
 
-use crate::harness::{build, committed, contents, dump, path};
+use clusdb::{Batch, Commit, Error, KeyPath, Notification, Port, Reader, Store, Value, ValueType};
+
+use crate::harness::{build, committed, dump, path};
+use crate::naive;
 use crate::naive::single::Plain;
-use crate::naive::{self, Committed, DumpLine};
 use crate::sim::{Disk, Plan, Sim};
+use crate::world::{Seen, World};
 
 /// So small that most commits begin a new segment.
 const SEGMENT_BYTES: u64 = 4096;
+
+/// Time for a thread to queue its batch, or to find that it leads.
+const GATHERING: Duration = Duration::from_millis(1);
 
 #[derive(Debug, Clone)]
 pub enum Step {
@@ -22,6 +28,8 @@ pub enum Step {
     Open,
     Close,
     Commit(naive::Batch),
+    /// One thread commits the first; the others come meanwhile, and are a group.
+    Group(Vec<naive::Batch>),
     Plain(Plain),
     /// Opens the port of this name, on this key.
     Port(&'static str, &'static str),
@@ -31,126 +39,6 @@ pub enum Step {
     Rewind(&'static str),
     /// Looks at the store as another process does.
     Read,
-}
-
-/// What a store holds, by the naive model.
-#[derive(Debug, Clone)]
-pub struct World {
-    /// None until the store was opened once.
-    epoch: Option<Epoch>,
-    model: naive::Store,
-    /// Each port's key, and up to where it has acknowledged.
-    ports: BTreeMap<&'static str, (&'static str, u64)>,
-}
-
-/// What a store shows to its users.
-#[derive(Debug, PartialEq)]
-struct Seen {
-    log: Vec<Committed>,
-    contents: Vec<DumpLine>,
-    ports: Vec<SeenPort>,
-}
-
-#[derive(Debug, PartialEq)]
-struct SeenPort {
-    name: String,
-    key: String,
-    acknowledged: u64,
-    pending: u64,
-    shown: Vec<Committed>,
-}
-
-impl World {
-    fn new() -> World {
-        World {
-            epoch: None,
-            model: naive::Store::new(),
-            ports: BTreeMap::new(),
-        }
-    }
-
-    fn last(&self) -> u64 {
-        self.model.last_sequence()
-    }
-
-    fn seen(&self) -> Seen {
-        let ports = self.ports.iter().map(|(name, (key, acknowledged))| {
-            let shown = self.model.notification(key, *acknowledged, self.last());
-            SeenPort {
-                name: (*name).to_owned(),
-                key: (*key).to_owned(),
-                acknowledged: *acknowledged,
-                pending: shown.len() as u64,
-                shown,
-            }
-        });
-        Seen {
-            log: self.model.log.clone(),
-            contents: self.model.dump(),
-            ports: ports.collect(),
-        }
-    }
-}
-
-impl Seen {
-    fn of(store: &Store) -> Result<Seen, Error> {
-        let mut ports = Vec::new();
-        for listed in store.ports()? {
-            let port = store.open_port(&listed.name)?;
-            let shown = match port.try_get()? {
-                Some(notification) => committed(&notification),
-                None => Vec::new(),
-            };
-            assert_eq!(port.acknowledged(), listed.acknowledged);
-            ports.push(SeenPort {
-                name: listed.name,
-                key: listed.key.to_string(),
-                acknowledged: listed.acknowledged,
-                pending: listed.pending,
-                shown,
-            });
-        }
-        let contents = contents(store);
-        for line in &contents {
-            if let DumpLine::Value {
-                key,
-                name,
-                value_type,
-                data,
-            } = line
-            {
-                let value = Value::new(ValueType(*value_type), &data[..]);
-                assert_eq!(store.get(&path(key), name)?, Some(value));
-            }
-        }
-        Ok(Seen {
-            log: committed(&store.log(1..=u64::MAX)?),
-            contents,
-            ports,
-        })
-    }
-}
-
-/// In short: of the contents, how many lines and bytes there are.
-impl std::fmt::Display for Seen {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let batch = |batch: &Committed| format!("{} {:?}", batch.sequence, batch.shown[0].key);
-        let log: Vec<_> = self.log.iter().map(batch).collect();
-        let bytes = self.contents.iter().map(|line| match line {
-            DumpLine::Key(_) => 0,
-            DumpLine::Value { data, .. } => data.len(),
-        });
-        let bytes: usize = bytes.sum();
-        write!(f, "  {log:?}, {} lines of {bytes} bytes", self.contents.len())?;
-        for port in &self.ports {
-            let shown: Vec<_> = port.shown.iter().map(|batch| batch.sequence).collect();
-            let SeenPort {
-                name, acknowledged, ..
-            } = port;
-            write!(f, "\n  the port {name}: {acknowledged} acknowledged, shows {shown:?}")?;
-        }
-        Ok(())
-    }
 }
 
 /// An open port.
@@ -203,6 +91,10 @@ impl Run {
         }
     }
 
+    pub fn is_open(&self) -> bool {
+        self.store.is_some()
+    }
+
     /// The process has ended, or ends now: what the next one finds.
     pub fn end(mut self) -> (Disk, Vec<World>) {
         let disk = self.sim.disk();
@@ -217,6 +109,7 @@ impl Run {
             Step::Open => self.open(),
             Step::Close => self.close(),
             Step::Commit(wanted) => self.commit(wanted),
+            Step::Group(wanted) => self.commit_group(wanted),
             Step::Plain(write) => self.write_plain(write),
             Step::Port(name, key) => self.open_port(name, key),
             Step::Get(name) => self.get(name),
@@ -227,20 +120,23 @@ impl Run {
         }
     }
 
-    /// A step was tried: it was done, or was refused, or nobody knows.
+    /// A step was tried: it was done, or was refused, or nobody knows. The change is false where it cannot be.
     fn settle<T>(
         &mut self,
         done: Result<T, Error>,
         is_refused: bool,
-        change: impl Fn(&mut World),
+        change: impl Fn(&mut World) -> bool,
     ) -> Result<T, Error> {
+        if is_refused {
+            return done;
+        }
         let mut changed = self.worlds.clone();
-        changed.iter_mut().for_each(change);
+        changed.retain_mut(change);
         match done {
             Ok(_) => self.worlds = changed,
-            Err(_) if is_refused => {}
             Err(_) => self.worlds.extend(changed),
         }
+        assert!(!self.worlds.is_empty(), "what was done can't be");
         done
     }
 
@@ -248,7 +144,7 @@ impl Run {
     fn settle_commit(
         &mut self,
         done: Result<Option<u64>, Error>,
-        change: impl Fn(&mut World),
+        change: impl Fn(&mut World) -> bool,
     ) -> Result<(), Error> {
         let was_poisoned = self.is_poisoned;
         let is_refused = match &done {
@@ -256,15 +152,20 @@ impl Run {
                 assert!(!was_poisoned, "a poisoned store has committed");
                 false
             }
-            Err(Error::Preallocation { .. }) => !was_poisoned,
             Err(Error::Poisoned { .. }) => {
                 self.is_poisoned = true;
                 was_poisoned
             }
+            Err(_) if was_poisoned => panic!("a poisoned store does not say so"),
+            Err(Error::Preallocation { .. }) => true,
+            // One that was refused before has left a key missing.
+            Err(Error::Batch(_) | Error::Plain(_)) => {
+                assert!(!change(&mut self.worlds[0].clone()), "refused without a reason");
+                return Ok(());
+            }
             Err(error) => panic!("a commit failed with {error}"),
         };
-        let sequence = self.settle(done, is_refused, change)?;
-        if let Some(sequence) = sequence {
+        if let Some(sequence) = self.settle(done, is_refused, change)? {
             assert_eq!(sequence, self.worlds[0].last());
         }
         Ok(())
@@ -277,7 +178,7 @@ impl Run {
         let store = options.open(self.sim.path("store"))?;
         let seen = Seen::of(&store)?;
         let epoch = store.stat()?.epoch;
-        let is_seen = |world: &World| world.seen() == seen && world.epoch.is_none_or(|known| known == epoch);
+        let is_seen = |world: &World| world.shows(&seen) && world.epoch.is_none_or(|known| known == epoch);
         let Some(mut world) = self.worlds.iter().find(|world| is_seen(world)).cloned() else {
             let worlds = self.worlds.iter().map(|world| world.seen().to_string());
             let worlds = worlds.collect::<Vec<_>>().join("\nor\n");
@@ -303,8 +204,61 @@ impl Run {
             return Ok(());
         };
         let done = store.commit(self.built(wanted)).map(|commit| commit.sequence());
-        self.settle_commit(done, |world| {
-            world.model.commit(wanted).expect("a batch that can be");
+        self.settle_commit(done, |world| world.model.commit(wanted).is_ok())
+    }
+
+    fn commit_group(&mut self, wanted: &[naive::Batch]) -> Result<(), Error> {
+        let Some(store) = &self.store else {
+            return Ok(());
+        };
+        let batches: Vec<_> = wanted.iter().map(|wanted| self.built(wanted)).collect();
+        let held = self.sim.hold();
+        let done: Vec<Result<Commit, Error>> = std::thread::scope(|scope| {
+            let commit = |batch| {
+                let thread = scope.spawn(move || store.commit(batch));
+                std::thread::sleep(GATHERING);
+                thread
+            };
+            let threads: Vec<_> = batches.into_iter().map(commit).collect();
+            drop(held);
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        // Without a group's first byte: no room, or nothing more since the process ended.
+        let is_refused = |done: &Result<Commit, Error>| {
+            matches!(done, Err(Error::Preallocation { .. } | Error::Io { .. }))
+        };
+        let tried: Vec<_> = wanted
+            .iter()
+            .zip(&done)
+            .filter(|(_, done)| !is_refused(done))
+            .map(|(wanted, _)| wanted.clone())
+            .collect();
+        let was_poisoned = self.is_poisoned;
+        self.is_poisoned |= done
+            .iter()
+            .any(|done| matches!(done, Err(Error::Poisoned { .. })));
+        if !was_poisoned {
+            let mut worlds: Vec<_> = self
+                .worlds
+                .iter()
+                .flat_map(|world| world.with_any_of(&tried))
+                .collect();
+            // Those that were answered have the numbers that they were told.
+            for (wanted, sequence) in wanted
+                .iter()
+                .zip(&done)
+                .filter_map(|(wanted, done)| Some((wanted, done.as_ref().ok()?.sequence()?)))
+            {
+                worlds.retain(|world| world.has(sequence, wanted));
+            }
+            self.worlds = worlds;
+        }
+        done.into_iter().try_for_each(|done| match done {
+            Ok(_) => Ok(assert!(!was_poisoned, "a poisoned store has committed")),
+            Err(error @ (Error::Preallocation { .. } | Error::Poisoned { .. } | Error::Io { .. })) => {
+                Err(error)
+            }
+            Err(error) => panic!("a commit failed with {error}"),
         })
     }
 
@@ -331,23 +285,23 @@ impl Run {
                     .set_value(&path(key), name, value)
                     .map(|done| done.sequence())
             }
-            Plain::DeleteValue { path: key, name } => store
-                .delete_value(&path(key), name)
-                .map(|done| done.sequence()),
+            Plain::DeleteValue { path: key, name } => {
+                store.delete_value(&path(key), name).map(|done| done.sequence())
+            }
         };
-        self.settle_commit(done, |world| {
-            world.model.plain(write).expect("a write that can be");
-        })
+        self.settle_commit(done, |world| world.model.plain(write).is_ok())
     }
 
     fn open_port(&mut self, name: &'static str, key: &'static str) -> Result<(), Error> {
+        self.followers.remove(name);
         let Some(store) = &self.store else {
             return Ok(());
         };
         let opened = store.port(name, &path(key));
+        let present = self.worlds[0].last();
         let port = self.settle(opened, false, |world| {
-            let present = world.last();
             world.ports.entry(name).or_insert((key, present));
+            true
         })?;
         // Whether an earlier try that failed has made it shows now.
         let position = port.acknowledged();
@@ -387,7 +341,7 @@ impl Run {
             return Ok(());
         };
         let done = given.acknowledge();
-        self.settle(done, false, |world| move_cursor(world, name, end))
+        self.settle(done, false, |world| world.move_cursor(name, end))
     }
 
     fn acknowledge_with(&mut self, name: &'static str, wanted: &naive::Batch) -> Result<(), Error> {
@@ -396,11 +350,7 @@ impl Run {
         };
         let done = given.acknowledge_with(self.built(wanted));
         self.settle_commit(done.map(|commit| commit.sequence()), |world| {
-            world
-                .model
-                .commit_acknowledging(wanted)
-                .expect("a batch that can be");
-            move_cursor(world, name, end);
+            world.model.commit_acknowledging(wanted).is_ok() && world.move_cursor(name, end)
         })
     }
 
@@ -428,11 +378,5 @@ impl Run {
         assert_eq!(committed(&reader.log(1..=u64::MAX)?), shows.log);
         assert_eq!(dump(reader.list_recursive(&KeyPath::root())?), shows.dump());
         Ok(())
-    }
-}
-
-fn move_cursor(world: &mut World, name: &str, end: u64) {
-    if let Some((_, acknowledged)) = world.ports.get_mut(name) {
-        *acknowledged = end;
     }
 }

@@ -1,0 +1,113 @@
+//! Faults at every operation: the error is typed, nothing that was promised is lost, and opening the store anew recovers.
+
+#[path = "support/harness.rs"]
+#[allow(dead_code, reason = "shared with the tests of the model")]
+mod harness;
+#[path = "support/naive.rs"]
+#[allow(dead_code, reason = "shared with the tests of the model")]
+mod naive;
+#[path = "support/sim.rs"]
+#[allow(dead_code, reason = "shared with the tests of crashes")]
+mod sim;
+#[path = "support/steps.rs"]
+mod steps;
+#[path = "support/workload.rs"]
+#[allow(dead_code, reason = "shared with the tests of crashes")]
+mod workload;
+#[path = "support/world.rs"]
+mod world;
+
+use clusdb::Error;
+use sim::{Disk, Fault, Loss, Plan};
+use steps::{resumption, workload};
+use workload::{Run, Step};
+use world::World;
+
+fn count() -> u64 {
+    let mut whole = Run::new(0, Plan::Nothing);
+    whole.steps(&workload());
+    whole.sim.count()
+}
+
+/// Does all steps, whatever fails, and opens the store anew where it could not be opened. Gives what failed.
+fn go_on(run: &mut Run, steps: &[Step]) -> Vec<Error> {
+    let mut failures = Vec::new();
+    for step in steps {
+        if let Err(error) = run.step(step) {
+            assert_ne!(error.word(), "damaged", "{step:?}: {error}");
+            failures.push(error);
+            if matches!(step, Step::Open) {
+                run.steps(&[Step::Open]);
+            }
+        }
+    }
+    failures
+}
+
+/// What is left recovers, whether the process was killed or the power was lost, then or after the recovery.
+fn recovers(disk: &Disk, worlds: &[World], seed: u64) {
+    let losses = [Loss::All, Loss::Some(seed)];
+    let lives = losses.map(|loss| disk.after(loss));
+    for disk in std::iter::once(disk).chain(&lives) {
+        let mut run = Run::on(disk, worlds, seed, Plan::Nothing);
+        run.steps(&[Step::Open]);
+        run.steps(&resumption());
+        let (disk, worlds) = run.end();
+        Run::on(&disk.after(Loss::All), &worlds, seed, Plan::Nothing).steps(&[Step::Open]);
+    }
+}
+
+#[test]
+fn an_operation_that_fails_is_told_of_and_loses_nothing_that_was_promised() {
+    let mut met = 0;
+    for fault in [Fault::Io, Fault::NoSpace, Fault::ShortWrite, Fault::LostSync] {
+        for at in 1..=count() {
+            let mut run = Run::new(at, Plan::Fails { at, fault });
+            let failures = go_on(&mut run, &workload());
+            met += failures.len();
+            for error in &failures {
+                let is_typed = matches!(
+                    error,
+                    Error::Io { .. } | Error::Preallocation { .. } | Error::Poisoned { .. }
+                );
+                assert!(is_typed, "{fault:?} at {at}: {error:?}");
+            }
+            let (disk, worlds) = run.end();
+            recovers(&disk, &worlds, at);
+        }
+    }
+    assert!(met > 500, "{met} steps failed");
+}
+
+/// Preallocation is where a full disk is met: nothing is poisoned, and the store goes on by itself.
+#[test]
+fn a_disk_that_is_full_from_any_operation_on_refuses_batches_until_there_is_room() {
+    let mut met = 0;
+    for from in 1..=count() {
+        let mut run = Run::new(from, Plan::Full { from });
+        for step in &workload() {
+            let Err(error) = run.step(step) else {
+                continue;
+            };
+            let is_refused = matches!(error, Error::Preallocation { .. });
+            met += usize::from(is_refused);
+            match step {
+                Step::Commit(_) | Step::Plain(_) | Step::AcknowledgeWith(..) => {
+                    assert!(is_refused, "{step:?}, full from {from}: {error}");
+                }
+                _ => assert!(
+                    is_refused || matches!(error, Error::Io { .. }),
+                    "{step:?}, full from {from}: {error}"
+                ),
+            }
+        }
+        run.sim.plan(Plan::Nothing);
+        if !run.is_open() {
+            run.steps(&[Step::Open]);
+        }
+        run.steps(&resumption());
+        let (disk, worlds) = run.end();
+        recovers(&disk, &worlds, from);
+    }
+    assert!(met > 300, "only {met} batches were refused");
+}
