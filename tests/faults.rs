@@ -18,10 +18,12 @@ mod workload;
 mod world;
 
 use clusdb::Error;
-use sim::{Disk, Fault, Loss, Plan};
+use sim::{Disk, Fault, Loss, Plan, Rng};
 use steps::{resumption, workload};
 use workload::{Run, Step};
 use world::World;
+
+const FAULTS: [Fault; 4] = [Fault::Io, Fault::NoSpace, Fault::ShortWrite, Fault::LostSync];
 
 fn count() -> u64 {
     let mut whole = Run::new(0, Plan::Nothing);
@@ -44,11 +46,9 @@ fn go_on(run: &mut Run, steps: &[Step]) -> Vec<Error> {
     failures
 }
 
-/// What is left recovers, whether the process was killed or the power was lost, then or after the recovery.
+/// What is left recovers, whether the process was killed or the power was lost, and then the power is lost again.
 fn recovers(disk: &Disk, worlds: &[World], seed: u64) {
-    let losses = [Loss::All, Loss::Some(seed)];
-    let lives = losses.map(|loss| disk.after(loss));
-    for disk in std::iter::once(disk).chain(&lives) {
+    for disk in [disk, &disk.after(Loss::Some(seed))] {
         let mut run = Run::on(disk, worlds, seed, Plan::Nothing);
         run.steps(&[Step::Open]);
         run.steps(&resumption());
@@ -60,7 +60,7 @@ fn recovers(disk: &Disk, worlds: &[World], seed: u64) {
 #[test]
 fn an_operation_that_fails_is_told_of_and_loses_nothing_that_was_promised() {
     let mut met = 0;
-    for fault in [Fault::Io, Fault::NoSpace, Fault::ShortWrite, Fault::LostSync] {
+    for fault in FAULTS {
         for at in 1..=count() {
             let mut run = Run::new(at, Plan::Fails { at, fault });
             let failures = go_on(&mut run, &workload());
@@ -77,6 +77,38 @@ fn an_operation_that_fails_is_told_of_and_loses_nothing_that_was_promised() {
         }
     }
     assert!(met > 500, "{met} steps failed");
+}
+
+#[test]
+fn a_recovery_that_fails_is_begun_again_and_loses_nothing_that_was_promised() {
+    let cases = std::env::var("CLUSDB_CASES").map_or(300, |cases| cases.parse().expect("a number"));
+    let operations = count();
+    let mut rng = Rng::new(cases);
+    for case in 0..cases {
+        let crash = Plan::Crash {
+            at: 1 + rng.next() % operations,
+            is_done: rng.coin(),
+        };
+        let mut run = Run::new(case, crash);
+        run.steps(&workload());
+        let (disk, worlds) = run.end();
+        let loss = [None, Some(Loss::All), Some(Loss::Some(rng.next()))][rng.below(3)];
+        let disk = loss.map_or(disk.clone(), |loss| disk.after(loss));
+        let fails = Plan::Fails {
+            at: 1 + rng.next() % 40,
+            fault: FAULTS[rng.below(FAULTS.len())],
+        };
+        let point = format!("{crash:?}, {loss:?}, then {fails:?}, case {case} of {cases}");
+        let checked = std::panic::catch_unwind(|| {
+            let mut run = Run::on(&disk, &worlds, case, fails);
+            go_on(&mut run, &[Step::Open]);
+            go_on(&mut run, &resumption());
+            go_on(&mut run, &[Step::Close, Step::Open]);
+            let (disk, worlds) = run.end();
+            recovers(&disk, &worlds, case);
+        });
+        checked.unwrap_or_else(|_| panic!("at this point: {point}"));
+    }
 }
 
 /// Preallocation is where a full disk is met: nothing is poisoned, and the store goes on by itself.

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clusdb::{Batch, Commit, Error, KeyPath, Notification, Port, Reader, Store, Value, ValueType};
@@ -18,9 +19,6 @@ use crate::world::{Seen, World};
 
 /// So small that most commits begin a new segment.
 const SEGMENT_BYTES: u64 = 4096;
-
-/// Time for a thread to queue its batch, or to find that it leads.
-const GATHERING: Duration = Duration::from_millis(1);
 
 #[derive(Debug, Clone)]
 pub enum Step {
@@ -215,8 +213,14 @@ impl Run {
         let held = self.sim.hold();
         let done: Vec<Result<Commit, Error>> = std::thread::scope(|scope| {
             let commit = |batch| {
-                let thread = scope.spawn(move || store.commit(batch));
-                std::thread::sleep(GATHERING);
+                let (name, named) = std::sync::mpsc::channel();
+                let thread = scope.spawn(move || {
+                    // The folder of this thread, by which it is watched.
+                    name.send(std::fs::canonicalize("/proc/thread-self").ok())
+                        .unwrap();
+                    store.commit(batch)
+                });
+                wait_until_asleep(named.recv().unwrap());
                 thread
             };
             let threads: Vec<_> = batches.into_iter().map(commit).collect();
@@ -378,5 +382,17 @@ impl Run {
         assert_eq!(committed(&reader.log(1..=u64::MAX)?), shows.log);
         assert_eq!(dump(reader.list_recursive(&KeyPath::root())?), shows.dump());
         Ok(())
+    }
+}
+
+/// Waits until a thread waits: its batch is in the queue, or it leads and is held up; or until it has ended.
+fn wait_until_asleep(thread: Option<PathBuf>) {
+    let Some(thread) = thread else {
+        return std::thread::sleep(Duration::from_millis(5));
+    };
+    while let Ok(stat) = std::fs::read_to_string(thread.join("stat"))
+        && !stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('S'))
+    {
+        std::thread::yield_now();
     }
 }
