@@ -53,7 +53,7 @@ fn plain(path: &str, bytes: usize) -> Step {
     })
 }
 
-/// Two ports, `all` on the root and `part` on a subtree; segments that are full soon, one record larger than a segment, and
+/// Two ports, `all` on the root and `part` on a subtree, and one that is removed; segments that are full soon, one record larger than a segment, and
 /// one that makes the first segment longer; a clean close, and a life after it.
 pub fn workload() -> Vec<Step> {
     vec![
@@ -78,14 +78,17 @@ pub fn workload() -> Vec<Step> {
         Step::Get("all"),
         Step::Acknowledge("all"),
         deletion("a"),
+        Step::Port("short-lived", "a"),
         Step::Get("part"),
         Step::Acknowledge("part"),
         commit("a\\b", 900),
+        Step::RemovePort("short-lived"),
         Step::Close,
         Step::Open,
         Step::Port("part", "a\\b"),
         Step::Port("all", ""),
         commit("a\\b", 2500),
+        Step::Resync("all"),
         Step::Get("part"),
         Step::AcknowledgeWith("part", setting("done", 30)),
         group(&[40, 50, 60, 610]),

@@ -35,6 +35,9 @@ pub enum Step {
     Acknowledge(&'static str),
     AcknowledgeWith(&'static str, naive::Batch),
     Rewind(&'static str),
+    /// Gets the contents, and acknowledges them.
+    Resync(&'static str),
+    RemovePort(&'static str),
     /// Looks at the store as another process does.
     Read,
 }
@@ -114,6 +117,8 @@ impl Run {
             Step::Acknowledge(name) => self.acknowledge(name),
             Step::AcknowledgeWith(name, wanted) => self.acknowledge_with(name, wanted),
             Step::Rewind(name) => self.rewind(name),
+            Step::Resync(name) => self.resync(name),
+            Step::RemovePort(name) => self.remove_port(name),
             Step::Read => self.read(),
         }
     }
@@ -370,6 +375,41 @@ impl Run {
         follower.position = follower.port.acknowledged();
         follower.given = None;
         Ok(())
+    }
+
+    fn resync(&mut self, name: &'static str) -> Result<(), Error> {
+        let Some(follower) = self.followers.get_mut(name) else {
+            return Ok(());
+        };
+        let shows = &self.worlds[0];
+        let end = shows.last();
+        let contents = follower.port.resync()?;
+        assert_eq!(contents.sequence(), end);
+        assert_eq!(
+            dump(contents.entries().to_vec()),
+            shows.model.contents(follower.key)
+        );
+        follower.position = end;
+        follower.given = None;
+        self.settle(contents.acknowledge(), false, |world| {
+            world.move_cursor(name, end)
+        })
+    }
+
+    fn remove_port(&mut self, name: &'static str) -> Result<(), Error> {
+        let Some(store) = &self.store else {
+            return Ok(());
+        };
+        self.followers.remove(name);
+        let removed = match store.remove_port(name) {
+            // Its creation has failed.
+            Err(Error::PortNotFound { .. }) => return Ok(()),
+            removed => removed,
+        };
+        self.settle(removed, false, |world| {
+            world.ports.remove(name);
+            true
+        })
     }
 
     fn read(&mut self) -> Result<(), Error> {
