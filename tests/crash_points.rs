@@ -27,7 +27,7 @@ use steps::{resumption, workload};
 use workload::{Run, Step};
 use world::World;
 
-const POINTS: u64 = 3000;
+const POINTS: u64 = 2500;
 const LONG: u64 = 120_000;
 
 /// How a life of the store ends.

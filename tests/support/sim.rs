@@ -53,8 +53,19 @@ pub enum Fault {
     NoSpace,
     /// Half of a write is done, then an I/O error.
     ShortWrite,
-    /// A sync of a file fails, and what it should have written counts as written from then on.
+    /// The sync of a file fails, and what it should have written counts as written from then on.
     LostSync,
+}
+
+impl Fault {
+    fn is_of(self, op: &Op<'_>) -> bool {
+        match self {
+            Fault::Io => true,
+            Fault::NoSpace => !matches!(op, Op::Rename(..) | Op::Remove(_) | Op::MapPage(_)),
+            Fault::ShortWrite => matches!(op, Op::Write(..)),
+            Fault::LostSync => matches!(op, Op::Sync(_)),
+        }
+    }
 }
 
 /// What happens, and at which operation.
@@ -63,18 +74,11 @@ pub enum Plan {
     #[default]
     Nothing,
     /// The process ends. The operation was done, or not begun; nobody was told.
-    Crash {
-        at: u64,
-        is_done: bool,
-    },
-    Fails {
-        at: u64,
-        fault: Fault,
-    },
+    Crash { at: u64, is_done: bool },
+    /// If the operation is one that can fail so.
+    Fails { at: u64, fault: Fault },
     /// From this operation on, nothing can be made larger.
-    Full {
-        from: u64,
-    },
+    Full { from: u64 },
 }
 
 /// An operation that changes something. Paths are relative to the root.
@@ -218,7 +222,9 @@ impl Sim {
                 state.is_crashed = true;
                 Err(crashed())
             }
-            Plan::Fails { at, fault } if at == count => Err(self.fail(&mut state, op, fault)),
+            Plan::Fails { at, fault } if at == count && fault.is_of(op) => {
+                Err(self.fail(&mut state, op, fault))
+            }
             Plan::Full { from } if from <= count && state.allocates(op) => Err(no_space()),
             _ => self.apply(&mut state, op),
         }

@@ -57,6 +57,8 @@ pub struct Run {
     store: Option<Store>,
     followers: BTreeMap<&'static str, Follower>,
     is_poisoned: bool,
+    /// By the life before this one, in this run.
+    was_closed: bool,
     /// What may be found. What the open store shows is the first of them.
     pub worlds: Vec<World>,
 }
@@ -74,6 +76,7 @@ impl Run {
             store: None,
             followers: BTreeMap::new(),
             is_poisoned: false,
+            was_closed: false,
             worlds: worlds.to_vec(),
         }
     }
@@ -187,19 +190,24 @@ impl Run {
             let worlds = worlds.collect::<Vec<_>>().join("\nor\n");
             panic!("the store, of epoch {epoch}, shows\n{seen}\nbut what can be is\n{worlds}");
         };
+        if self.was_closed {
+            assert_eq!(store.torn_tail(), None, "it was closed well");
+        }
         world.epoch = Some(epoch);
         self.worlds = vec![world];
         self.store = Some(store);
         self.is_poisoned = false;
+        self.was_closed = false;
         Ok(())
     }
 
     fn close(&mut self) -> Result<(), Error> {
         self.followers.clear();
-        match self.store.take() {
-            Some(store) => store.close(),
-            None => Ok(()),
+        if let Some(store) = self.store.take() {
+            store.close()?;
+            self.was_closed = !self.is_poisoned;
         }
+        Ok(())
     }
 
     fn commit(&mut self, wanted: &naive::Batch) -> Result<(), Error> {
