@@ -240,43 +240,41 @@ impl Run {
             drop(held);
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
-        // Without a group's first byte: no room, or nothing more since the process ended.
-        let is_refused = |done: &Result<Commit, Error>| {
-            matches!(done, Err(Error::Preallocation { .. } | Error::Io { .. }))
-        };
-        let tried: Vec<_> = wanted
-            .iter()
-            .zip(&done)
-            .filter(|(_, done)| !is_refused(done))
-            .map(|(wanted, _)| wanted.clone())
-            .collect();
         let was_poisoned = self.is_poisoned;
-        self.is_poisoned |= done
-            .iter()
-            .any(|done| matches!(done, Err(Error::Poisoned { .. })));
-        if !was_poisoned {
-            let mut worlds: Vec<_> = self
-                .worlds
-                .iter()
-                .flat_map(|world| world.with_any_of(&tried))
-                .collect();
-            // Those that were answered have the numbers that they were told.
-            for (wanted, sequence) in wanted
-                .iter()
-                .zip(&done)
-                .filter_map(|(wanted, done)| Some((wanted, done.as_ref().ok()?.sequence()?)))
-            {
-                worlds.retain(|world| world.has(sequence, wanted));
+        let mut tried = Vec::new();
+        let mut answered = Vec::new();
+        let mut failure = Ok(());
+        for (wanted, done) in wanted.iter().zip(done) {
+            match done {
+                Ok(commit) => answered.extend(commit.sequence().map(|sequence| (sequence, wanted))),
+                Err(error @ Error::Poisoned { .. }) => {
+                    self.is_poisoned = true;
+                    failure = Err(error);
+                }
+                // Before the group's first byte: no room, or the process has ended.
+                Err(error) => {
+                    let is_refused = matches!(error, Error::Preallocation { .. });
+                    assert!(
+                        is_refused || self.sim.is_crashed(),
+                        "a commit failed with {error}"
+                    );
+                    failure = Err(error);
+                    continue;
+                }
             }
-            self.worlds = worlds;
+            tried.push(wanted.clone());
         }
-        done.into_iter().try_for_each(|done| match done {
-            Ok(_) => Ok(assert!(!was_poisoned, "a poisoned store has committed")),
-            Err(error @ (Error::Preallocation { .. } | Error::Poisoned { .. } | Error::Io { .. })) => {
-                Err(error)
-            }
-            Err(error) => panic!("a commit failed with {error}"),
-        })
+        if was_poisoned {
+            assert!(answered.is_empty(), "a poisoned store has committed");
+            return failure;
+        }
+        let worlds = self.worlds.iter().flat_map(|world| world.with_any_of(&tried));
+        let is_as_answered = |world: &World| {
+            let mut answered = answered.iter();
+            answered.all(|(sequence, wanted)| world.has(*sequence, wanted))
+        };
+        self.worlds = worlds.filter(is_as_answered).collect();
+        failure
     }
 
     fn built(&self, wanted: &naive::Batch) -> Batch {
@@ -358,7 +356,8 @@ impl Run {
             return Ok(());
         };
         let done = given.acknowledge();
-        self.settle(done, false, |world| world.move_cursor(name, end))
+        let done = self.settle(done, false, |world| world.move_cursor(name, end));
+        self.give_back(done, name, (given, end))
     }
 
     fn acknowledge_with(&mut self, name: &'static str, wanted: &naive::Batch) -> Result<(), Error> {
@@ -366,13 +365,27 @@ impl Run {
             return Ok(());
         };
         let done = given.acknowledge_with(self.built(wanted));
-        self.settle_commit(done.map(|commit| commit.sequence()), |world| {
+        let done = self.settle_commit(done.map(|commit| commit.sequence()), |world| {
             world.model.commit_acknowledging(wanted).is_ok() && world.move_cursor(name, end)
-        })
+        });
+        self.give_back(done, name, (given, end))
     }
 
     fn given(&mut self, name: &str) -> Option<(Notification, u64)> {
         self.followers.get_mut(name)?.given.take()
+    }
+
+    /// What could not be acknowledged can be tried again.
+    fn give_back<T>(
+        &mut self,
+        done: Result<T, Error>,
+        name: &str,
+        given: (Notification, u64),
+    ) -> Result<T, Error> {
+        if let (Err(_), Some(follower)) = (&done, self.followers.get_mut(name)) {
+            follower.given = Some(given);
+        }
+        done
     }
 
     fn rewind(&mut self, name: &str) -> Result<(), Error> {
