@@ -12,6 +12,7 @@ mod naive;
 #[allow(dead_code, reason = "shared with the tests of faults")]
 mod sim;
 #[path = "support/steps.rs"]
+#[allow(dead_code, reason = "shared with the tests of faults")]
 mod steps;
 #[path = "support/workload.rs"]
 #[allow(dead_code, reason = "shared with the tests of faults")]

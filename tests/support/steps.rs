@@ -115,3 +115,8 @@ pub fn resumption() -> Vec<Step> {
         Step::AcknowledgeWith("all", setting("done", 50)),
     ]
 }
+
+/// A new life, and a record so small that it makes no segment of its own.
+pub fn another_life() -> Vec<Step> {
+    vec![Step::Close, Step::Open, commit("small", 1)]
+}
