@@ -248,11 +248,10 @@ impl File {
             Done,
             Torn,
         }
-        let fates: Vec<Fate> = self
-            .writes
-            .iter()
-            .map(|_| [Fate::Lost, Fate::Done, Fate::Torn][rng.below(3)])
-            .collect();
+        // In half of the cases all were under way.
+        let choices = if rng.coin() { 3 } else { 1 };
+        let fate = |_| [Fate::Torn, Fate::Lost, Fate::Done][rng.below(choices)];
+        let fates: Vec<Fate> = self.writes.iter().map(fate).collect();
         let mut length = self.durable.len();
         for (write, fate) in self.writes.iter().zip(&fates) {
             let end = write.end();
@@ -283,7 +282,7 @@ impl File {
                     Fate::Torn => match rng.below(4) {
                         0 => continue,
                         // Cut; what stood before the write in this sector is not harmed.
-                        1 => (write.offset + rng.below(write.bytes.len() + 1)).min(whole),
+                        1 | 2 => (write.offset + rng.below(write.bytes.len() + 1)).min(whole),
                         _ => whole,
                     },
                 };
