@@ -74,6 +74,16 @@ fn recover(disk: &Disk, worlds: &[World], seed: u64) -> u64 {
     run.sim.count()
 }
 
+/// Crashes while it recovers and goes on, and recovers from that.
+fn crash_again(disk: &Disk, worlds: &[World], crash: Plan, end: End, seed: u64) {
+    let mut run = Run::on(disk, worlds, seed + 1, crash);
+    run.steps(&[Step::Open]);
+    run.steps(&resumption());
+    run.steps(&[Step::Close, Step::Open]);
+    let (disk, worlds) = run.end();
+    recover(&end.leaves(&disk), &worlds, seed + 2);
+}
+
 /// Says which point it was when a check fails.
 fn at_point<R>(point: impl Fn() -> String, check: impl FnOnce() -> R) -> R {
     catch_unwind(AssertUnwindSafe(check)).unwrap_or_else(|panic| {
@@ -108,10 +118,17 @@ fn whatever_is_lost_in_a_crash_and_in_one_of_its_recovery_the_store_is_what_it_p
     let (mut tried, mut tried_twice) = (0, 0);
     for at in 1..=operations + 1 {
         for is_done in [false, true] {
-            let mut run = Run::new(seed, Plan::Crash { at, is_done });
-            run.steps(&workload());
-            let last = run.sim.last();
-            let (disk, worlds) = run.end();
+            let crash = Plan::Crash { at, is_done };
+            let (last, disk, worlds) = at_point(
+                || format!("{crash:?}, seed {seed}"),
+                || {
+                    let mut run = Run::new(seed, crash);
+                    run.steps(&workload());
+                    let last = run.sim.last();
+                    let (disk, worlds) = run.end();
+                    (last, disk, worlds)
+                },
+            );
             let some = |rng: &mut Rng| End::Power(Loss::Some(rng.next()));
             let ends = [
                 End::Kill,
@@ -132,15 +149,8 @@ fn whatever_is_lost_in_a_crash_and_in_one_of_its_recovery_the_store_is_what_it_p
                         }
                         let end = End::any(&mut rng);
                         let point = || format!("{}, then {again}, done: {is_done}, {end:?}", point());
-                        at_point(point, || {
-                            let plan = Plan::Crash { at: again, is_done };
-                            let mut run = Run::on(&disk, &worlds, seed + 1, plan);
-                            run.steps(&[Step::Open]);
-                            run.steps(&resumption());
-                            run.steps(&[Step::Close, Step::Open]);
-                            let (disk, worlds) = run.end();
-                            recover(&end.leaves(&disk), &worlds, seed + 2);
-                        });
+                        let crash = Plan::Crash { at: again, is_done };
+                        at_point(point, || crash_again(&disk, &worlds, crash, end, seed));
                         tried_twice += 1;
                     }
                 }
