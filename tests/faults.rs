@@ -65,6 +65,29 @@ fn recovers(disk: &Disk, worlds: &[World], seed: u64) {
     }
 }
 
+/// The power is lost soon after the failure, while the step that failed is tried again, or a little later.
+fn crashes_soon(fails: Plan, steps: &[Step], failed: usize) {
+    for soon in 1..=3 {
+        let mut run = Run::new(soon, fails);
+        let failures = steps[..=failed].iter().filter(|step| run.step(step).is_err());
+        assert_eq!(failures.count(), 1);
+        run.sim.plan(Plan::Crash {
+            at: run.sim.count() + soon,
+            is_done: true,
+        });
+        for step in &steps[failed..] {
+            if !run.sim.is_crashed() {
+                // Refused, if the failure has poisoned the store.
+                let _ = run.step(step);
+            }
+        }
+        let (disk, worlds) = run.end();
+        for seed in 0..3 {
+            Run::on(&disk.after(Loss::Some(seed)), &worlds, seed, Plan::Nothing).steps(&[Step::Open]);
+        }
+    }
+}
+
 #[test]
 fn an_operation_that_fails_is_told_of_and_loses_nothing_that_was_promised() {
     let mut met = 0;
@@ -72,18 +95,20 @@ fn an_operation_that_fails_is_told_of_and_loses_nothing_that_was_promised() {
     for (index, fault) in (0..).zip(FAULTS) {
         for at in 1..=operations {
             let checked = std::panic::catch_unwind(|| {
-                let fails = Plan::Fails { at, fault };
+                let (fails, steps) = (Plan::Fails { at, fault }, workload());
                 let mut run = Run::new(at, fails);
-                if !workload().iter().any(|step| run.step(step).is_err()) {
+                let Some(failed) = steps.iter().position(|step| run.step(step).is_err()) else {
                     return 0;
-                }
+                };
                 // What the failure has left is closed well, and was not synced by anybody since.
                 run.steps(&another_life());
                 let (disk, worlds) = run.end();
                 Run::on(&disk.after(Loss::All), &worlds, at, Plan::Nothing).steps(&[Step::Open]);
 
+                crashes_soon(fails, &steps, failed);
+
                 let mut run = Run::new(at, fails);
-                let failures = go_on(&mut run, &workload(), at);
+                let failures = go_on(&mut run, &steps, at);
                 // What comes of it much later is looked at for one in four.
                 if (at + index) % 4 == 0 {
                     let (disk, worlds) = run.end();

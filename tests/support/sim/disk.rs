@@ -254,7 +254,11 @@ impl File {
         let fates: Vec<Fate> = self.writes.iter().map(fate).collect();
         let mut length = self.durable.len();
         for (write, fate) in self.writes.iter().zip(&fates) {
-            let end = write.end();
+            // A piece of a failed sync has its page's length.
+            let end = match write.is_clean {
+                true => write.end().next_multiple_of(PAGE_BYTES).min(self.current.len()),
+                false => write.end(),
+            };
             if end > length {
                 length = match fate {
                     Fate::Lost => length,
