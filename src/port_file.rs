@@ -8,7 +8,7 @@ use crate::env::{Env, File};
 use crate::epoch::Epoch;
 use crate::error::{Error, IoContext, Result};
 use crate::format::{self, PORT_MAGIC, PREAMBLE_BYTES, get, get_u32, get_u64, put};
-use crate::layout::write_aside;
+use crate::layout::{sync_parent, write_aside};
 use crate::model::KeyPath;
 
 /// The head and each slot begin on blocks of their own.
@@ -128,16 +128,28 @@ impl PortFile {
         is_ours.then(|| PortFile::read(file, &path)).transpose()
     }
 
+    /// Makes the file durable as it was read. An owner that was killed may have left its name and its cursor in the page
+    /// cache only, or in pages that a failed sync has marked clean: the next save would overwrite the one slot that is on
+    /// the disk, and a crash then leave none. Waits for the disk.
+    pub(crate) fn make_durable(&self, env: &dyn Env) -> Result<()> {
+        self.write_slot(&self.cursor, self.counter)?;
+        sync_parent(env, &self.path)
+    }
+
     /// Saves the cursor, durably. Waits for the disk.
     pub(crate) fn save(&mut self, cursor: Cursor) -> Result<()> {
         let counter = self.counter + 1;
-        let at = self.slots_at + (counter + 1) % 2 * BLOCK_BYTES as u64;
-        let slot = encode_slot(self.head.id, &cursor, counter);
-        self.file.write_at(&slot, at).context("write", &self.path)?;
-        self.file.sync().context("sync", &self.path)?;
+        self.write_slot(&cursor, counter)?;
         self.counter = counter;
         self.cursor = cursor;
         Ok(())
+    }
+
+    fn write_slot(&self, cursor: &Cursor, counter: u64) -> Result<()> {
+        let at = self.slots_at + (counter + 1) % 2 * BLOCK_BYTES as u64;
+        let slot = encode_slot(self.head.id, cursor, counter);
+        self.file.write_at(&slot, at).context("write", &self.path)?;
+        self.file.sync().context("sync", &self.path)
     }
 }
 

@@ -37,7 +37,6 @@ impl Engine {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && options.create => {
                 check_file_system(options, parent_of(path))?;
                 env.create_dir(path).context("create", path)?;
-                sync_parent(&**env, path)?;
                 Vec::new()
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -194,6 +193,8 @@ pub(super) fn take_lock(env: &dyn Env, layout: &Layout, timeout: Duration) -> Re
 fn create(options: &Options, layout: &Layout) -> Result<()> {
     let env = &*options.env;
     clear_unfinished_creation(env, layout)?;
+    // Also where the folder was there: killed before this, who made it has left a name that nobody has synced.
+    sync_parent(env, layout.root())?;
     let epoch = match options.epoch {
         Some(epoch) => epoch,
         None => Epoch::from_bytes(random(env, layout)?),

@@ -94,6 +94,7 @@ impl Port {
             let name = name.to_owned();
             Error::PortInUse { name }
         })?;
+        file.make_durable(source.env())?;
         cursor::fold_acknowledgements(&**source, &mut file)?;
         Ok(Port {
             shared: Arc::new(Shared::new(source, name, file)?),
