@@ -136,6 +136,11 @@ impl PortFile {
         sync_parent(env, &self.path)
     }
 
+    /// Makes what its owner has written so far durable, for whoever relies on it. Waits for the disk.
+    pub(crate) fn sync(&self) -> Result<()> {
+        self.file.sync().context("sync", &self.path)
+    }
+
     /// Saves the cursor, durably. Waits for the disk.
     pub(crate) fn save(&mut self, cursor: Cursor) -> Result<()> {
         let counter = self.counter + 1;

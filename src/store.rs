@@ -132,7 +132,7 @@ impl Store {
         self.engine.keeper.trim()
     }
 
-    /// Copies the store as it is after one record into a folder, while commits go on: the newest snapshot, the journal behind it, and
+    /// Copies the store as it is after one record into a folder, while commits go on: the newest snapshot, the journal as far as it was not trimmed, and
     /// the ports. The folder is missing, empty, or holds an earlier backup of this store: then what the journal has got
     /// since is copied, and a backup that is cut short leaves the earlier one. Nothing is trimmed meanwhile. It is durable when
     /// this returns. [`restore`](Store::restore) makes a store of it.

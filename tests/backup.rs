@@ -140,15 +140,24 @@ fn a_later_backup_copies_what_is_new_and_one_that_is_cut_short_leaves_the_earlie
 }
 
 #[test]
-fn a_backup_of_a_trimmed_store_has_its_snapshot_and_leaves_out_what_that_has() {
+fn a_backup_of_a_trimmed_store_has_its_snapshot_and_what_ports_have_to_read() {
     let home = Home::new();
     let store = home.open("store");
     let port = store.port("p", &key("A")).unwrap();
+    store.port("behind", &key("B")).unwrap();
+    let behind = set(&store, "B", 1);
     for round in 0..4 {
         fill(&store, "A", round * 100..round * 100 + 40);
         port.get().unwrap().acknowledge().unwrap();
+        if round == 2 {
+            // From here on, much is trimmed.
+            store.open_port("behind").unwrap().get().unwrap();
+            let got = store.open_port("behind").unwrap();
+            got.get().unwrap().acknowledge().unwrap();
+        }
         store.snapshot().unwrap();
-        store.trim().unwrap();
+        let trimmed = store.trim().unwrap().segments;
+        assert_eq!(trimmed > 0, round >= 2, "{round}");
         let last = set(&store, "A", 7);
         store.backup(home.path("backup")).unwrap();
         let name = format!("restored {round}");
@@ -156,9 +165,17 @@ fn a_backup_of_a_trimmed_store_has_its_snapshot_and_leaves_out_what_that_has() {
         let copy = home.open(&name);
         assert_eq!(contents(&copy), contents(&store));
         assert_eq!(sequences(&copy, "p"), [last]);
+        match round {
+            0 | 1 => assert_eq!(sequences(&copy, "behind"), [behind]),
+            _ => assert_eq!(sequences(&copy, "behind"), [0; 0]),
+        }
         port.get().unwrap().acknowledge().unwrap();
-        let count = |folder: &str| fs::read_dir(home.path("backup").join(folder)).unwrap().count();
-        assert_eq!((count("snapshots"), count("journal")), (1, 1));
+        let count = |folder: PathBuf| fs::read_dir(folder).unwrap().count();
+        assert_eq!(count(home.path("backup/snapshots")), 1);
+        assert_eq!(
+            count(home.path("backup/journal")),
+            count(home.path("store/journal"))
+        );
     }
 }
 

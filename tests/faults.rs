@@ -1,4 +1,5 @@
 //! Faults at every operation: the error is typed, nothing that was promised is lost, and opening the store anew recovers.
+//! `CLUSDB_CRASH_POINTS=long` tries every fault at every operation, and `CLUSDB_CASES` more of those in a recovery.
 
 #[path = "support/harness.rs"]
 #[allow(dead_code, reason = "shared with the tests of the model")]
@@ -66,8 +67,8 @@ fn recovers(disk: &Disk, worlds: &[World], seed: u64) {
 }
 
 /// The power is lost soon after the failure, while the step that failed is tried again, or a little later.
-fn crashes_soon(fails: Plan, steps: &[Step], failed: usize) {
-    for soon in 1..=3 {
+fn crashes_soon(fails: Plan, steps: &[Step], failed: usize, soons: std::ops::RangeInclusive<u64>) {
+    for soon in soons {
         let mut run = Run::new(soon, fails);
         let failures = steps[..=failed].iter().filter(|step| run.step(step).is_err());
         assert_eq!(failures.count(), 1);
@@ -90,10 +91,17 @@ fn crashes_soon(fails: Plan, steps: &[Step], failed: usize) {
 
 #[test]
 fn an_operation_that_fails_is_told_of_and_loses_nothing_that_was_promised() {
+    let is_long = std::env::var("CLUSDB_CRASH_POINTS").is_ok_and(|points| points == "long");
     let mut met = 0;
     let operations = count();
     for (index, fault) in (0..).zip(FAULTS) {
         for at in 1..=operations {
+            // In the short form each operation fails in two of the four ways, and the power is lost at one of three moments.
+            let soons = match is_long {
+                true => 1..=3,
+                false if (at + index) % 2 == 0 => 1 + at % 3..=1 + at % 3,
+                false => continue,
+            };
             let checked = std::panic::catch_unwind(|| {
                 let (fails, steps) = (Plan::Fails { at, fault }, workload());
                 let mut run = Run::new(at, fails);
@@ -105,7 +113,7 @@ fn an_operation_that_fails_is_told_of_and_loses_nothing_that_was_promised() {
                 let (disk, worlds) = run.end();
                 Run::on(&disk.after(Loss::All), &worlds, at, Plan::Nothing).steps(&[Step::Open]);
 
-                crashes_soon(fails, &steps, failed);
+                crashes_soon(fails, &steps, failed, soons.clone());
 
                 let mut run = Run::new(at, fails);
                 let failures = go_on(&mut run, &steps, at);
@@ -119,7 +127,8 @@ fn an_operation_that_fails_is_told_of_and_loses_nothing_that_was_promised() {
             met += checked.unwrap_or_else(|_| panic!("at this point: {fault:?} at {at}"));
         }
     }
-    assert!(met > 500, "{met} steps failed");
+    println!("{met} steps failed, of {operations} operations");
+    assert!(met > 300, "{met} steps failed");
 }
 
 #[test]

@@ -1,12 +1,14 @@
 //! Backup and restore: a copy of the store as it was after one record, made while commits go on; and a store made from it, which
 //! begins a branch of the history.
 //!
-//! A backup is a folder with the newest snapshot, the segments behind it, and the ports. A later backup into the same folder copies what the
+//! A backup is a folder with the newest snapshot, the journal, and the ports. A later backup into the same folder copies what the
 //! journal has got since.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
+use super::check::check;
 use super::keeper::Keeper;
 use super::snapshots;
 use crate::backup_file::BackupFile;
@@ -21,6 +23,7 @@ use crate::options::Options;
 use crate::snapshot;
 use crate::sync::lock;
 
+const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 /// Files are copied in pieces of this size.
 const PIECE_BYTES: usize = 1 << 20;
 /// A port's file is no longer: a head of a name and a path, and two slots.
@@ -69,17 +72,13 @@ impl Keeper {
             copied_bytes += copy_file(env, &from, &to)?;
             snapshot::verify(env, &to)?;
         }
-        let mut first = end.segment;
+        // All that is left of the journal: ports may have to read it yet.
+        let first = self.journal.first_sequence();
         for segment in self.journal.segments() {
             self.check_running()?;
-            let begin = segment.header.first_sequence;
-            if begin > end.segment {
+            if segment.header.first_sequence > end.segment {
                 break;
             }
-            if self.journal.last_of(begin).is_some_and(|last| last <= snapshot) {
-                continue;
-            }
-            first = first.min(begin);
             copied_bytes += copy_segment(env, &segment, &target, end, before.as_ref())?;
         }
         for written in [target.journal(), target.snapshots()] {
@@ -314,7 +313,13 @@ pub(crate) fn restore(options: &Options, from: &Path, to: &Path) -> Result<Resto
     };
     let target = Layout::new(&Layout::unfinished(to));
     copy_store(env, &source, &target, &backup, epoch)?;
-    let store = options.clone().create(false).open(target.root())?;
+    // All of it, also what no opening looks at. Nobody else has it; but a process that is just being forked holds a lock for a moment.
+    let options = options.clone().create(false).lock_timeout(LOCK_TIMEOUT);
+    let report = check(&options, target.root(), false)?;
+    if let Some(fault) = report.faults.into_iter().next() {
+        return Err(fault);
+    }
+    let store = options.open(target.root())?;
     store.close()?;
     env.rename(target.root(), to).context("rename", target.root())?;
     sync_parent(env, to)?;

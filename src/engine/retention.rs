@@ -117,6 +117,8 @@ impl Keeper {
                 Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(error),
             };
+            // A cursor that is gone after a loss of power would miss what was trimmed by it.
+            file.sync()?;
             let note = TrimNote::read(env, &layout.trim_note(name), file.head.id).unwrap_or_default();
             let mut follower = Follower {
                 name: name.to_owned(),

@@ -135,15 +135,6 @@ impl Journal {
         lock(&self.segments).clone()
     }
 
-    /// The last sequence number of the segment that begins with this one; none if it is the one that is written.
-    pub(crate) fn last_of(&self, first_sequence: u64) -> Option<u64> {
-        let segments = lock(&self.segments);
-        let next = segments
-            .iter()
-            .find(|segment| segment.header.first_sequence > first_sequence);
-        next.map(|next| next.header.first_sequence - 1)
-    }
-
     /// Gives up the segments before the one that begins with this sequence number. Views of them stay valid.
     pub(crate) fn forget_before(&self, first_sequence: u64) -> Vec<Arc<Segment>> {
         let mut segments = lock(&self.segments);

@@ -40,6 +40,12 @@ pub enum Step {
     RemovePort(&'static str),
     /// Looks at the store as another process does.
     Read,
+    Snapshot,
+    /// Needs two snapshots to do something.
+    Trim,
+    Backup,
+    /// Makes another store from the backup, if there is one, and looks at it.
+    Restore,
 }
 
 /// An open port.
@@ -123,6 +129,10 @@ impl Run {
             Step::Resync(name) => self.resync(name),
             Step::RemovePort(name) => self.remove_port(name),
             Step::Read => self.read(),
+            Step::Snapshot => self.snapshot(),
+            Step::Trim => self.trim(),
+            Step::Backup => self.backup(),
+            Step::Restore => self.restore(),
         }
     }
 
@@ -194,6 +204,8 @@ impl Run {
             assert_eq!(store.torn_tail(), None, "it was closed well");
         }
         world.epoch = Some(epoch);
+        let oldest = seen.oldest().unwrap_or(world.last() + 1);
+        world.oldest = (oldest, oldest);
         self.worlds = vec![world];
         self.store = Some(store);
         self.is_poisoned = false;
@@ -439,10 +451,78 @@ impl Run {
         }
         let options = Reader::options().env(self.sim.env());
         let reader = options.open_reader(self.sim.path("store"))?;
-        let shows = &self.worlds[0].model;
-        assert_eq!(committed(&reader.log(1..=u64::MAX)?), shows.log);
-        assert_eq!(dump(reader.list_recursive(&KeyPath::root())?), shows.dump());
+        let shows = &self.worlds[0];
+        let log = committed(&reader.log(1..=u64::MAX)?);
+        let oldest = log.first().map_or(shows.last() + 1, |record| record.sequence);
+        assert!((shows.oldest.0..=shows.oldest.1).contains(&oldest), "{oldest}");
+        assert!(log == shows.log_from(oldest), "the log of a reader is another");
+        assert_eq!(dump(reader.list_recursive(&KeyPath::root())?), shows.model.dump());
         Ok(())
+    }
+
+    fn snapshot(&mut self) -> Result<(), Error> {
+        match &self.store {
+            Some(store) => store.snapshot().map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// Nothing is lost: no port is behind a limit.
+    fn trim(&mut self) -> Result<(), Error> {
+        let Some(store) = &self.store else {
+            return Ok(());
+        };
+        let done = store.trim();
+        for world in &mut self.worlds {
+            world.oldest = match &done {
+                Ok(trimmed) => {
+                    assert_eq!(trimmed.lagging, [""; 0]);
+                    (trimmed.oldest, trimmed.oldest)
+                }
+                Err(_) => (world.oldest.0, world.last() + 1),
+            };
+        }
+        done.map(drop)
+    }
+
+    fn backup(&mut self) -> Result<(), Error> {
+        let Some(store) = &self.store else {
+            return Ok(());
+        };
+        let done = store.backup(self.sim.path("backup"));
+        for world in &mut self.worlds {
+            let backup = world.backup();
+            match done {
+                Ok(_) => world.backups = vec![Some(backup)],
+                Err(_) => world.backups.push(Some(backup)),
+            }
+        }
+        done.map(drop)
+    }
+
+    fn restore(&mut self) -> Result<(), Error> {
+        let path = self.sim.path("restored");
+        let options = || {
+            Store::options()
+                .env(self.sim.env())
+                .segment_size_bytes(SEGMENT_BYTES)
+        };
+        match options().restore(self.sim.path("backup"), &path) {
+            // An earlier try has come through, though it was not told.
+            Ok(_) | Err(Error::StoreExists { .. }) => {}
+            // None was made, or the one that was tried has not come through.
+            Err(Error::BackupNotFound { .. }) => {
+                let may_be_none = |world: &World| world.backups.iter().any(Option::is_none);
+                assert!(self.worlds.iter().any(may_be_none), "a backup is gone");
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        }
+        let store = options().open(&path)?;
+        let seen = Seen::of(&store)?;
+        let is_one = |world: &World| world.backups.iter().flatten().any(|backup| backup.shows(&seen));
+        assert!(self.worlds.iter().any(is_one), "what was restored shows\n{seen}");
+        store.close()
     }
 }
 

@@ -15,6 +15,10 @@ pub struct World {
     pub model: naive::Store,
     /// Each port's key, and up to where it has acknowledged.
     pub ports: BTreeMap<&'static str, (&'static str, u64)>,
+    /// The oldest record that the journal has: at least, and at most.
+    pub oldest: (u64, u64),
+    /// What a backup may hold; none if there may be no backup.
+    pub backups: Vec<Option<World>>,
 }
 
 /// What a store shows to its users.
@@ -40,6 +44,8 @@ impl World {
             epoch: None,
             model: naive::Store::new(),
             ports: BTreeMap::new(),
+            oldest: (1, 1),
+            backups: vec![None],
         }
     }
 
@@ -78,10 +84,33 @@ impl World {
 
     pub fn shows(&self, seen: &Seen) -> bool {
         // The log is compared first, because it tells most worlds apart and costs least.
-        self.model.log == seen.log && self.seen() == *seen
+        let oldest = seen.log.first().map_or(self.last() + 1, |record| record.sequence);
+        let (least, most) = self.oldest;
+        (least..=most).contains(&oldest)
+            && self.log_from(oldest) == seen.log
+            && self.seen_from(oldest) == *seen
+    }
+
+    /// The records from this one on.
+    pub fn log_from(&self, oldest: u64) -> &[Committed] {
+        let log = &self.model.log;
+        &log[log.partition_point(|record| record.sequence < oldest)..]
+    }
+
+    /// What a backup holds that is made now.
+    pub fn backup(&self) -> World {
+        World {
+            epoch: None,
+            backups: Vec::new(),
+            ..self.clone()
+        }
     }
 
     pub fn seen(&self) -> Seen {
+        self.seen_from(self.oldest.0)
+    }
+
+    fn seen_from(&self, oldest: u64) -> Seen {
         let ports = self.ports.iter().map(|(name, (key, acknowledged))| {
             let shown = self.model.notification(key, *acknowledged, self.last());
             SeenPort {
@@ -93,7 +122,7 @@ impl World {
             }
         });
         Seen {
-            log: self.model.log.clone(),
+            log: self.log_from(oldest).to_vec(),
             contents: self.model.dump(),
             ports: ports.collect(),
         }
@@ -101,6 +130,10 @@ impl World {
 }
 
 impl Seen {
+    pub fn oldest(&self) -> Option<u64> {
+        self.log.first().map(|record| record.sequence)
+    }
+
     pub fn of(store: &Store) -> Result<Seen, Error> {
         let mut ports = Vec::new();
         for listed in store.ports()? {

@@ -315,6 +315,9 @@ impl Renaming {
 
     /// Also where what was done before it is not there.
     fn apply(&self, names: &mut Names) {
+        if let (Some((from, Node::Folder)), Some((to, _))) = (&self.removed, &self.added) {
+            return rename_folder(names, from, to);
+        }
         if let Some((path, node)) = &self.removed
             && names.get(path) == Some(node)
         {
@@ -323,6 +326,25 @@ impl Renaming {
         if let Some((path, node)) = &self.added {
             names.insert(path.clone(), *node);
         }
+    }
+}
+
+/// Renames a folder with what is in it, as far as it is there.
+fn rename_folder(names: &mut Names, from: &Path, to: &Path) {
+    let moved: Vec<_> = names
+        .keys()
+        .filter(|path| path.starts_with(from))
+        .cloned()
+        .collect();
+    for path in moved {
+        let node = names.remove(&path).expect("it was there");
+        let below = path.strip_prefix(from).expect("it is in the folder");
+        let path = if below == Path::new("") {
+            to.to_owned()
+        } else {
+            to.join(below)
+        };
+        names.insert(path, node);
     }
 }
 
