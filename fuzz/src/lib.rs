@@ -4,7 +4,28 @@
 pub mod targets;
 
 mod batches;
+mod plans;
 mod stores;
+
+// The simulated environment of the tests, and the model that it is judged by.
+#[allow(dead_code)]
+#[path = "../../tests/support/harness.rs"]
+mod harness;
+#[allow(dead_code)]
+#[path = "../../tests/support/naive.rs"]
+mod naive;
+#[allow(dead_code)]
+#[path = "../../tests/support/sim.rs"]
+mod sim;
+#[allow(dead_code)]
+#[path = "../../tests/support/steps.rs"]
+mod steps;
+#[allow(dead_code)]
+#[path = "../../tests/support/workload.rs"]
+mod workload;
+#[allow(dead_code)]
+#[path = "../../tests/support/world.rs"]
+mod world;
 
 // The readers of the command line, as they are.
 #[allow(dead_code)]

@@ -5,6 +5,7 @@ use clusdb::model::{KeyPath, Limits, Overlay, RecordView, State, evaluate};
 use clusdb::{Batch, ReadBatch, wire};
 
 use crate::batches::Commands;
+use crate::plans;
 use crate::reg::SectionKind;
 use crate::{json as json_face, reg as reg_face, stores};
 
@@ -16,6 +17,11 @@ pub fn recovery(data: &[u8]) {
 /// Snapshots, notes on ports and the rest of a store that was trimmed: as by `recovery`.
 pub fn kept(data: &[u8]) {
     stores::open_patched(stores::trimmed(), data);
+}
+
+/// Operations with a fault plan, in the simulated environment: what was promised is kept.
+pub fn plans(data: &[u8]) {
+    plans::run(data);
 }
 
 /// Backups: a damaged one is refused and leaves nothing, or is restored to a store that works.

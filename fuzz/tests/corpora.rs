@@ -10,7 +10,8 @@ use clusdb_fuzz::{Patch, backup, encode_patches, fields, killed, targets, trimme
 
 type Target = fn(&[u8]);
 
-const TARGETS: [(&str, Target); 8] = [
+const TARGETS: [(&str, Target); 9] = [
+    ("plans", targets::plans),
     ("kept", targets::kept),
     ("backup", targets::backup),
     ("recovery", targets::recovery),
@@ -52,6 +53,22 @@ fn the_seeds_are_what_the_encoder_gives() {
     let write =
         |target: &str, name: &str, bytes: &[u8]| fs::write(corpus(target).join(name), bytes).expect("a file");
 
+    for seed in 0..24_u8 {
+        // A plan each for the first life and its recovery, what is lost, and some of each step.
+        let plan = [seed.wrapping_mul(37), 0, seed, seed];
+        let steps: Vec<u8> = (0..96)
+            .map(|index: u8| index.wrapping_mul(seed | 1).wrapping_add(seed))
+            .collect();
+        let bytes = [
+            &[seed][..],
+            &plan,
+            &[seed * 3, 0, seed + 1, seed],
+            &[seed],
+            &steps,
+        ]
+        .concat();
+        write("plans", &format!("seed{seed}"), &bytes);
+    }
     for (target, master) in [("recovery", killed()), ("kept", trimmed()), ("backup", backup())] {
         write(target, "untouched", b"");
         for (action, distance) in [0, 16, 24, 64].into_iter().enumerate() {

@@ -245,7 +245,13 @@ fn remove_trimmed(env: &dyn Env, layout: &Layout, identity: &Identity) -> Result
     let journal = layout.journal();
     let names = env.list_dir(&journal).context("list", &journal)?;
     let firsts = names.iter().filter_map(|name| Layout::parse_segment(name));
-    for first in firsts.filter(|first| *first < identity.trim_base) {
+    let gone: Vec<_> = firsts.filter(|first| *first < identity.trim_base).collect();
+    if !gone.is_empty() {
+        // The store file that says so may have its name in the page cache only.
+        env.sync_dir(layout.root())
+            .context("sync the folder", layout.root())?;
+    }
+    for first in gone {
         remove_if_there(env, &layout.segment(first))?;
     }
     Ok(())

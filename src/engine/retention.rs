@@ -80,6 +80,9 @@ impl Keeper {
         if kept.len() < KEPT {
             return Ok(result);
         }
+        // One that a killed process has made may have its name in the page cache only.
+        let snapshots = layout.snapshots();
+        env.sync_dir(&snapshots).context("sync the folder", &snapshots)?;
         let mut followers = self.followers()?;
         let gone = self.choose(kept[KEPT - 1].sequence, &mut followers)?;
         let Some(last) = gone.last() else {
