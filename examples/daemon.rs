@@ -15,6 +15,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use std::{env, fs, thread};
 
 use clusdb::Store;
@@ -50,8 +51,9 @@ fn listen(store: &Store, socket: &Path) -> Result<(), Box<dyn Error>> {
     });
     signals.forever().next();
     // What is not answered by now was not promised. A batch that is under way is waited for.
-    store.close()?;
+    // The socket first: while the store is open, no other daemon has put its own there.
     fs::remove_file(socket)?;
+    store.close()?;
     Ok(())
 }
 
@@ -67,6 +69,10 @@ fn bind(socket: &Path) -> io::Result<UnixListener> {
 
 fn accept(store: &Store, listener: &UnixListener) {
     for stream in listener.incoming() {
+        if stream.is_err() {
+            // Too many are open: not asked for the next at once.
+            thread::sleep(Duration::from_millis(100));
+        }
         let store = store.clone();
         thread::spawn(move || {
             let served = stream.and_then(|stream| serve(&store, BufReader::new(&stream), &stream));

@@ -16,7 +16,8 @@ const SEGMENT: usize = FRAME_CHECKSUM + 8;
 const OFFSET: usize = SEGMENT + 8;
 const TIME: usize = OFFSET + 8;
 const SNAPSHOT: usize = TIME + 8;
-const IDENTITY: usize = SNAPSHOT + 8;
+const PORTS: usize = SNAPSHOT + 8;
+const IDENTITY: usize = PORTS + 8;
 const TRAILER_BYTES: usize = 4;
 /// A record a nanosecond for a hundred years.
 const MAX_SEQUENCE: u64 = 1 << 62;
@@ -30,6 +31,8 @@ pub(crate) struct BackupFile {
     pub(crate) time: i64,
     /// The record of its snapshot; 0 if it has none, and its journal begins with the first record.
     pub(crate) snapshot: u64,
+    /// Which of two folders has its ports: the other is written by the next.
+    pub(crate) ports: u64,
     /// Of the store, whose journal begins with the first segment of the backup.
     pub(crate) identity: Identity,
 }
@@ -55,6 +58,7 @@ impl BackupFile {
         put(&mut bytes, OFFSET, self.end.offset.to_le_bytes());
         put(&mut bytes, TIME, self.time.to_le_bytes());
         put(&mut bytes, SNAPSHOT, self.snapshot.to_le_bytes());
+        put(&mut bytes, PORTS, self.ports.to_le_bytes());
         bytes.extend(self.identity.encode());
         let checksum = crc32fast::hash(&bytes);
         bytes.extend(checksum.to_le_bytes());
@@ -92,6 +96,7 @@ impl BackupFile {
             },
             time: get_u64(bytes, TIME).cast_signed(),
             snapshot: get_u64(bytes, SNAPSHOT),
+            ports: get_u64(bytes, PORTS) % 2,
             identity: Identity::decode(&bytes[IDENTITY..covered], path)?,
         })
     }
@@ -116,6 +121,7 @@ mod tests {
             },
             time: -1,
             snapshot: 2,
+            ports: 1,
             identity: Identity::new(Epoch::from_bytes([1; 16]), 5),
         };
         backup.write(&OsEnv, &path).unwrap();

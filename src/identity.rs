@@ -54,6 +54,16 @@ impl Identity {
         self.lineage[later.saturating_sub(1)].0
     }
 
+    /// Whether this sequence number was committed under this epoch. Nothing was under the number 0, which belongs to every history.
+    pub(crate) fn has(&self, epoch: Epoch, sequence: u64) -> bool {
+        sequence == 0 || self.epoch_of(sequence) == epoch
+    }
+
+    /// Whether it is the same history, trimmed or not.
+    pub(crate) fn is_same_history(&self, other: &Identity) -> bool {
+        self.lineage == other.lineage
+    }
+
     /// The last sequence number that was, or may yet be, committed under this epoch; 0 if it is not part of the history.
     pub(crate) fn end_of(&self, epoch: Epoch) -> u64 {
         let Some(index) = self.lineage.iter().position(|(known, _)| *known == epoch) else {

@@ -103,6 +103,11 @@ impl Layout {
         self.root.join(BACKUP)
     }
 
+    /// The ports of a backup.
+    pub(crate) fn backup_ports(&self, number: u64) -> PathBuf {
+        self.root.join(format!("{PORTS}.{number}"))
+    }
+
     pub(crate) fn ports(&self) -> PathBuf {
         self.root.join(PORTS)
     }
@@ -165,8 +170,9 @@ impl Layout {
         let path = self.root.join(name);
         [
             self.journal(),
-            self.ports(),
             self.snapshots(),
+            self.backup_ports(0),
+            self.backup_ports(1),
             Layout::unfinished(&self.backup()),
         ]
         .contains(&path)

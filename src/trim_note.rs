@@ -19,7 +19,8 @@ const REASON: usize = FRAME_CHECKSUM + 4;
 const FIRST_LOST: usize = REASON + 4;
 const LAST_LOST: usize = FIRST_LOST + 8;
 const TIME: usize = LAST_LOST + 8;
-const CHECKSUM: usize = TIME + 8;
+const TRIMMED_EPOCH: usize = TIME + 8;
+const CHECKSUM: usize = TRIMMED_EPOCH + 16;
 const NOTE_BYTES: usize = CHECKSUM + 4;
 
 /// What a port had not acknowledged when it was trimmed.
@@ -37,6 +38,8 @@ pub(crate) struct TrimNote {
     pub(crate) port_id: [u8; 16],
     /// The last record that is gone. All acknowledgements up to it are folded into the cursor.
     pub(crate) trimmed_to: u64,
+    /// The epoch of that record: of another branch of the history the note says nothing.
+    pub(crate) trimmed_epoch: Epoch,
     /// Where the port stood.
     pub(crate) cursor: Cursor,
     /// None if nothing between the cursor and the last record that is gone was for the port.
@@ -44,6 +47,12 @@ pub(crate) struct TrimNote {
 }
 
 impl TrimNote {
+    /// Whether it is of the history that has these epochs.
+    pub(crate) fn is_of(&self, epoch_of: impl Fn(u64) -> Epoch) -> bool {
+        let has = |epoch, sequence| sequence == 0 || epoch_of(sequence) == epoch;
+        has(self.trimmed_epoch, self.trimmed_to) && has(self.cursor.epoch, self.cursor.sequence)
+    }
+
     pub(crate) fn write(&self, env: &dyn Env, path: &Path) -> Result<()> {
         write_aside(env, path, &self.encode())
     }
@@ -66,6 +75,7 @@ impl TrimNote {
         let mut bytes = [0; NOTE_BYTES];
         format::put_preamble(&mut bytes, NOTE_MAGIC);
         put(&mut bytes, PORT_ID, self.port_id);
+        put(&mut bytes, TRIMMED_EPOCH, self.trimmed_epoch.to_bytes());
         put(&mut bytes, TRIMMED_TO, self.trimmed_to.to_le_bytes());
         put(&mut bytes, SEQUENCE, self.cursor.sequence.to_le_bytes());
         put(&mut bytes, EPOCH, self.cursor.epoch.to_bytes());
@@ -107,6 +117,7 @@ impl TrimNote {
         Ok(TrimNote {
             port_id: get(bytes, PORT_ID),
             trimmed_to,
+            trimmed_epoch: Epoch::from_bytes(get(bytes, TRIMMED_EPOCH)),
             cursor: Cursor {
                 epoch: Epoch::from_bytes(get(bytes, EPOCH)),
                 sequence: get_u64(bytes, SEQUENCE),
@@ -137,6 +148,7 @@ mod tests {
             let note = TrimNote {
                 port_id: [1; 16],
                 trimmed_to: 9,
+                trimmed_epoch: Epoch::from_bytes([3; 16]),
                 cursor: Cursor {
                     epoch: Epoch::from_bytes([2; 16]),
                     sequence: 5,

@@ -295,7 +295,9 @@ fn write_patched(master: &Master, path: &Path, data: &[u8]) {
     }
     for ((name, _), bytes) in master.iter().zip(files) {
         if let Some(bytes) = bytes {
-            fs::write(path.join(name), bytes).expect("a file");
+            let path = path.join(name);
+            fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+            fs::write(path, bytes).expect("a file");
         }
     }
 }

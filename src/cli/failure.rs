@@ -119,11 +119,6 @@ impl Failure {
         self.exit_code == exit::NOT_FOUND
     }
 
-    /// Whether a file does not hold what was promised.
-    pub fn is_damage(&self) -> bool {
-        self.exit_code == exit::DAMAGE
-    }
-
     pub fn exit_code(&self) -> u8 {
         self.exit_code
     }

@@ -1,9 +1,12 @@
 //! The verbs that keep a store: `snapshot` and `trim`, which a program that has it open does by itself; `backup` and `restore`.
 
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use std::{fs, io};
 
-use clusdb::Store;
+use clusdb::env::{Env, File, OsEnv};
+use clusdb::{Error, Restored, Store};
 use serde::Serialize;
 
 use crate::args;
@@ -105,6 +108,17 @@ struct RestoreJson {
     replaced: Option<PathBuf>,
 }
 
+impl RestoreJson {
+    fn new(restored: &Restored, replaced: Option<PathBuf>) -> RestoreJson {
+        RestoreJson {
+            sequence: restored.sequence,
+            epoch: restored.epoch.to_string(),
+            parent: restored.parent.to_string(),
+            replaced,
+        }
+    }
+}
+
 impl Line for RestoreJson {
     fn text(&self) -> String {
         let replaced = self.replaced.as_deref().map_or(String::new(), |path| {
@@ -118,65 +132,95 @@ impl Line for RestoreJson {
 }
 
 pub fn restore(session: &Session, arguments: &args::Restore) -> Result {
-    let path = session.path()?;
-    let replaced = match arguments.replace {
-        true => set_aside(session, path)?,
+    // Without a separator at its end.
+    let path: &Path = &session.path()?.components().collect::<PathBuf>();
+    let there = match arguments.replace {
+        true => take(session, path)?,
         false => None,
     };
-    let restored = Store::restore(&arguments.folder, path);
-    if let (Err(_), Some(aside)) = (&restored, &replaced) {
-        rename(aside, path)?;
-    }
-    let restored = restored?;
-    if let Some(aside) = &replaced {
-        keep_ports(aside, path)?;
-    }
-    session.output().one(&RestoreJson {
-        sequence: restored.sequence,
-        epoch: restored.epoch.to_string(),
-        parent: restored.parent.to_string(),
-        replaced,
-    })
+    let Some(_lock) = there else {
+        let restored = Store::restore(&arguments.folder, path)?;
+        return session.output().one(&RestoreJson::new(&restored, None));
+    };
+    // Made beside, with the ports of the one that is there, and then the two change places.
+    let beside = free_name(path)?;
+    let restored = Store::restore(&arguments.folder, &beside)?;
+    keep_ports(path, &beside)?;
+    exchange(path, &beside)?;
+    session.output().one(&RestoreJson::new(&restored, Some(beside)))
 }
 
-/// Sets the store aside that is there, if one is and nobody writes it. One that is damaged too.
-fn set_aside(session: &Session, path: &Path) -> Result<Option<PathBuf>> {
-    match session.open_existing().and_then(|store| Ok(store.close()?)) {
-        Err(failure) if failure.is_not_found() => return Ok(None),
-        Err(failure) if !failure.is_damage() => return Err(failure),
-        _ => {}
+/// Takes the lock of the store that is there, if one is: damaged or not, nobody else writes it.
+fn take(session: &Session, path: &Path) -> Result<Option<Arc<dyn File>>> {
+    if !path.join("store").exists() && !path.join("journal").exists() {
+        return Ok(None);
     }
-    let aside = (1..)
-        .map(|number: u32| {
-            let mut name = path.as_os_str().to_owned();
-            name.push(format!(".replaced-{number}"));
-            PathBuf::from(name)
-        })
-        .find(|aside| !aside.exists());
-    let aside = aside.ok_or_else(|| Failure::usage("usage", "too many stores were set aside"))?;
-    rename(path, &aside)?;
-    Ok(Some(aside))
+    let lock = path.join("lock");
+    let failed = |error: io::Error| Failure::io("lock", &lock, &error);
+    let file = match OsEnv.open_file(&lock) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => OsEnv.create_file(&lock),
+        opened => opened,
+    };
+    let file = file.map_err(failed)?;
+    let deadline = Instant::now() + session.wait;
+    while !file.try_lock().map_err(failed)? {
+        if Instant::now() >= deadline {
+            let path = path.to_owned();
+            return Err(Error::InUse { path }.into());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(Some(file))
+}
+
+fn free_name(path: &Path) -> Result<PathBuf> {
+    let mut names = (1..).map(|number: u32| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!(".replaced-{number}"));
+        PathBuf::from(name)
+    });
+    let free = names.find(|name| !name.exists());
+    free.ok_or_else(|| Failure::usage("usage", "too many stores were set aside"))
+}
+
+/// In one step where the system can, so that there is a store at the path at any moment.
+fn exchange(path: &Path, beside: &Path) -> Result {
+    let failed = |error: io::Error| Failure::io("replace", path, &error);
+    match OsEnv.exchange(path, beside) {
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+            let mut between = beside.as_os_str().to_owned();
+            between.push(".unfinished");
+            fs::rename(path, &between).map_err(failed)?;
+            fs::rename(beside, path).map_err(failed)?;
+            fs::rename(&between, beside).map_err(failed)?;
+        }
+        exchanged => exchanged.map_err(failed)?,
+    }
+    let parent = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    OsEnv.sync_dir(parent).map_err(failed)
 }
 
 /// Ports of the store that was there go on where they stand, if that is in the history of the restored one; else they say so.
 fn keep_ports(from: &Path, to: &Path) -> Result {
     let (from, to) = (from.join("ports"), to.join("ports"));
-    let failed = |error: std::io::Error| Failure::io("copy the ports of", &from, &error);
+    let failed = |error: io::Error| Failure::io("copy the ports of", &from, &error);
     for entry in fs::read_dir(&from).map_err(failed)? {
         let entry = entry.map_err(failed)?;
+        let is_file = entry.file_type().map_err(failed)?.is_file();
         let path = entry.path();
         let is_port = ["port", "trimmed"]
             .iter()
             .any(|extension| path.extension().is_some_and(|found| found == *extension));
-        if is_port {
-            fs::copy(&path, to.join(entry.file_name())).map_err(failed)?;
+        if is_file && is_port {
+            let copy = to.join(entry.file_name());
+            fs::copy(&path, &copy).map_err(failed)?;
+            fs::File::open(&copy)
+                .and_then(|file| file.sync_all())
+                .map_err(failed)?;
         }
     }
-    fs::File::open(&to)
-        .and_then(|folder| folder.sync_all())
-        .map_err(failed)
-}
-
-fn rename(from: &Path, to: &Path) -> Result {
-    fs::rename(from, to).map_err(|error| Failure::io("rename", from, &error))
+    OsEnv.sync_dir(&to).map_err(failed)
 }

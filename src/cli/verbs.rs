@@ -284,11 +284,17 @@ struct PortJson<'a> {
     bytes_until_lost: Option<u64>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     lagging: bool,
+    /// Why it cannot be opened.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fault: Option<&'a str>,
 }
 
 impl Line for PortJson<'_> {
     fn text(&self) -> String {
         let key = escape_control(self.key);
+        if let Some(fault) = self.fault {
+            return format!("{:<20} {}", self.name, escape_control(fault));
+        }
         let lag = match (self.lagging, self.lag_bytes, self.bytes_until_lost) {
             (true, _, _) => "  LEFT BEHIND: changes are gone".to_owned(),
             (false, Some(lag), Some(left)) => format!("  {lag} bytes behind, lost after {left} more"),
@@ -313,6 +319,7 @@ pub fn port_ls(session: &Session) -> Result {
             lag_bytes: (port.pending > 0).then_some(port.lag_bytes),
             bytes_until_lost: port.bytes_until_lost,
             lagging: port.is_lagging,
+            fault: port.fault.as_deref(),
         })?;
     }
     output.end()

@@ -63,7 +63,8 @@ impl Keeper {
         let target = Layout::new(folder);
         let before = self.prepare(&target)?;
         // Before the end is looked up: no cursor is ahead of it.
-        copy_ports(env, &self.layout, &target)?;
+        let ports = before.as_ref().map_or(0, |before| 1 - before.ports);
+        copy_ports(env, &self.layout.ports(), &target.backup_ports(ports))?;
         let end = self.position()?;
         let mut copied_bytes = 0;
         let snapshot = self.newest_snapshot(end)?;
@@ -88,6 +89,7 @@ impl Keeper {
             end,
             time: env.now(),
             snapshot,
+            ports,
             identity: self.identity.trimmed(first),
         };
         backup.write(env, &target.backup())?;
@@ -112,7 +114,11 @@ impl Keeper {
         if let Some(before) = &before {
             let (sequence, found) = (before.end.sequence, before.identity.epoch_of(before.end.sequence));
             let expected = self.identity.epoch_of(sequence);
-            if found != expected || sequence > self.position()?.sequence {
+            let at = self.journal.position_after(sequence)?;
+            // A fork under the same epoch has another record of that number.
+            let is_fork = at.sequence == sequence && at.checksum != before.end.checksum;
+            let is_ahead = sequence > self.position()?.sequence;
+            if is_fork || is_ahead || !self.identity.has(found, sequence) {
                 let path = root.to_owned();
                 return Err(Error::BackupOfAnother {
                     path,
@@ -126,8 +132,9 @@ impl Keeper {
                 found: foreign.to_string_lossy().into_owned(),
             });
         }
-        for folder in [target.journal(), target.snapshots(), target.ports()] {
-            create_dir_if_missing(env, &folder)?;
+        let ports = [0, 1].map(|number| target.backup_ports(number));
+        for folder in [target.journal(), target.snapshots()].iter().chain(&ports) {
+            create_dir_if_missing(env, folder)?;
         }
         Ok(before)
     }
@@ -242,26 +249,33 @@ fn open_part(env: &dyn Env, path: &Path) -> Result<Arc<dyn File>> {
 
 /// Copies the ports and what trimming knows of them, and removes those that are gone. Each file is whole whatever its owner does
 /// meanwhile: of its two slots one is never being written.
-fn copy_ports(env: &dyn Env, from: &Layout, to: &Layout) -> Result<()> {
-    let list = |folder: PathBuf| -> Result<Vec<std::ffi::OsString>> {
-        let names = env.list_dir(&folder).context("list", &folder)?;
+fn copy_ports(env: &dyn Env, from: &Path, to: &Path) -> Result<()> {
+    let list = |folder: &Path| -> Result<Vec<std::ffi::OsString>> {
+        let names = match env.list_dir(folder) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(Error::damaged(folder, 0, "a folder of ports", "none"));
+            }
+            names => names.context("list", folder)?,
+        };
         let is_kept =
             |name: &std::ffi::OsString| Layout::parse_port(name).or(Layout::parse_note(name)).is_some();
         Ok(names.into_iter().filter(is_kept).collect())
     };
-    let names = list(from.ports())?;
+    let names = list(from)?;
     for name in &names {
-        let source = from.ports().join(name);
-        let file = match env.open_file(&source) {
+        let source = from.join(name);
+        let file = match env.open_file(&source).context("open", &source) {
             // It was removed meanwhile.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            opened => opened.context("open", &source)?,
+            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => continue,
+            // No port, and nothing of ours.
+            Err(Error::SymbolicLink { .. }) => continue,
+            opened => opened?,
         };
         let bytes = format::read_whole(&*file, &source, MAX_PORT_BYTES)?;
-        write_aside(env, &to.ports().join(name), &bytes)?;
+        write_aside(env, &to.join(name), &bytes)?;
     }
-    for gone in list(to.ports())?.iter().filter(|name| !names.contains(name)) {
-        remove_if_there(env, &to.ports().join(gone))?;
+    for gone in list(to)?.iter().filter(|name| !names.contains(name)) {
+        remove_if_there(env, &to.join(gone))?;
     }
     Ok(())
 }
@@ -298,6 +312,8 @@ fn segments(env: &dyn Env, layout: &Layout) -> Result<Vec<u64>> {
 /// It is made beside, under a name that nobody opens, and read to its end before it takes its place.
 pub(crate) fn restore(options: &Options, from: &Path, to: &Path) -> Result<Restored> {
     let env = &*options.env;
+    // Without a separator at its end.
+    let to: &Path = &to.components().collect::<PathBuf>();
     let source = Layout::new(from);
     let backup = match BackupFile::read(env, &source.backup()) {
         Err(Error::Io { source: error, .. }) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -365,6 +381,7 @@ fn copy_store(
 ) -> Result<()> {
     let end = backup.end;
     create_dir_if_missing(env, target.root())?;
+    remove_if_there(env, &target.head())?;
     for folder in [target.journal(), target.snapshots(), target.ports()] {
         create_dir_if_missing(env, &folder)?;
         // What a restore that was cut short has left.
@@ -386,7 +403,7 @@ fn copy_store(
             restore_segment(env, source, target, first, end)?;
         }
     }
-    copy_ports(env, source, target)?;
+    copy_ports(env, &source.backup_ports(backup.ports), &target.ports())?;
     // The branch begins with a segment of its own, which takes the place of a last one without a record.
     let header = new_segment_header(env, epoch, end.sequence + 1, end.checksum)?;
     Segment::create(env, target, header, SEGMENT_BLOCK_BYTES as u64)?;

@@ -28,12 +28,15 @@ impl Base {
     /// # Errors
     /// `Damaged` if the journal was trimmed, and nothing has the state that it goes on from.
     pub(super) fn find(options: &Options, layout: &Layout, recovery: &mut Recovery<'_>) -> Result<Base> {
-        if let Some(TreeBase { state, tree, meta }) = from_tree(options, layout, recovery)? {
+        let from_tree = from_tree(options, layout, recovery)?;
+        // They vouch, whatever the state is read from.
+        let candidates = candidates(options, layout, recovery)?;
+        if let Some(TreeBase { state, tree, meta }) = from_tree {
             let (from, tree) = (OpenedFrom::Tree, Some((tree, meta)));
             return Ok(Base { state, from, tree });
         }
         let tree = None;
-        if let Some(state) = from_snapshot(options, layout, recovery)? {
+        if let Some(state) = from_snapshot(options, layout, recovery, &candidates) {
             let from = OpenedFrom::Snapshot;
             return Ok(Base { state, from, tree });
         }
@@ -85,31 +88,35 @@ fn from_tree(options: &Options, layout: &Layout, recovery: &mut Recovery<'_>) ->
     Ok(None)
 }
 
-fn from_snapshot(options: &Options, layout: &Layout, recovery: &mut Recovery<'_>) -> Result<Option<State>> {
-    let env = &*options.env;
-    let mut found = None;
-    for meta in snapshots::metas(env, layout, recovery.identity)? {
+/// The snapshots that the journal leads to, the newest first. All that are of this history vouch.
+fn candidates(options: &Options, layout: &Layout, recovery: &mut Recovery<'_>) -> Result<Vec<Meta>> {
+    let mut candidates = Vec::new();
+    for meta in snapshots::metas(&*options.env, layout, recovery.identity)? {
         let voucher = voucher(layout.snapshot(meta.sequence), &meta);
         match recovery.find(voucher.sequence)? {
-            Found::Checksum(checksum) if checksum == voucher.checksum => {}
-            Found::Behind => {
-                recovery.vouchers.push(voucher);
-                continue;
-            }
+            Found::Checksum(checksum) if checksum == voucher.checksum => candidates.push(meta),
+            Found::Behind => {}
             _ => {
                 tracing::warn!(by = %voucher.by.display(), "passed over a snapshot that the journal does not lead to");
                 continue;
             }
         }
-        if found.is_none()
-            && let Some(state) = snapshots::load(env, layout, &meta)
-        {
-            recovery.start = meta.sequence;
-            found = Some(state);
-        }
         recovery.vouchers.push(voucher);
     }
-    Ok(found)
+    Ok(candidates)
+}
+
+fn from_snapshot(
+    options: &Options,
+    layout: &Layout,
+    recovery: &mut Recovery<'_>,
+    candidates: &[Meta],
+) -> Option<State> {
+    candidates.iter().find_map(|meta| {
+        let state = snapshots::load(&*options.env, layout, meta)?;
+        recovery.start = meta.sequence;
+        Some(state)
+    })
 }
 
 /// A state, and the tree that it was loaded from.

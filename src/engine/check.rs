@@ -52,6 +52,8 @@ pub(super) struct Checked {
     pub(super) survey: Option<Survey>,
     /// The snapshots that are whole, the newest first.
     pub(super) snapshots: Vec<Meta>,
+    /// Whether something has the state that the journal goes on from.
+    pub(super) has_base: bool,
     /// Files that are at fault, and that the store can do without.
     pub(super) spoilt: Vec<PathBuf>,
     /// Held as long as this lives.
@@ -73,6 +75,7 @@ pub(super) fn examine(options: &Options, path: &Path, deep: bool) -> Result<Chec
         identity: None,
         survey: None,
         snapshots: Vec::new(),
+        has_base: true,
         spoilt: Vec::new(),
         _lock: lock,
     };
@@ -202,12 +205,28 @@ impl Checked {
             }
         }
         self.report.snapshots = self.snapshots.len() as u64;
+        let base = identity.trim_base - 1;
+        self.has_base = base == 0 || self.snapshots.iter().any(|meta| meta.sequence >= base);
+        if !self.has_base {
+            let expected = format!("a snapshot of the record {base} or a later one");
+            let found = "none that is whole";
+            self.report
+                .faults
+                .push(Error::damaged(&layout.snapshots(), 0, expected, found));
+        }
         Ok(())
     }
 
     fn look_at_ports(&mut self, env: &dyn Env, layout: &Layout) -> Result<()> {
         let folder = layout.ports();
-        let names = env.list_dir(&folder).context("list", &folder)?;
+        let names = match env.list_dir(&folder) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let error = Error::damaged(&folder, 0, "the folder of ports", "none");
+                self.report.faults.push(error);
+                return Ok(());
+            }
+            names => names.context("list", &folder)?,
+        };
         for file in &names {
             if let Some(name) = Layout::parse_port(file) {
                 let path = layout.port(name);

@@ -131,12 +131,12 @@ impl Follower {
     fn go_over(&self, followed: &mut Followed) -> Result<()> {
         let head = FollowedHead::open(&*self.env, &self.layout.head())?;
         let identity = Identity::read(&*self.env, &self.layout.store())?;
-        let sequence = followed.position.sequence;
-        if identity.epoch_of(sequence) != followed.identity.epoch_of(sequence) {
+        // Files of the same names may be of another branch.
+        if !identity.is_same_history(&followed.identity) {
             return Err(Error::StoreReplaced {
                 path: self.layout.root().to_owned(),
-                expected: followed.identity.epoch_of(sequence),
-                found: identity.epoch_of(sequence),
+                expected: followed.identity.epoch(),
+                found: identity.epoch(),
             });
         }
         tracing::debug!(path = %self.layout.root().display(), "another writer has come");

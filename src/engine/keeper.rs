@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::identity::Identity;
 use crate::journal::{Head, Journal, Position};
 use crate::layout::Layout;
+use crate::snapshot;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Event, Listener, Mutex, RwLock, lock};
 use crate::tree::Meta;
@@ -17,6 +18,8 @@ use crate::tree::Meta;
 /// A snapshot is due once the journal behind the last one is larger than this, and than so many times the state.
 const DUE_BYTES: u64 = 64 << 20;
 const DUE_TIMES: u64 = 2;
+/// Where the journal is over its limit, one is due after this part of the limit.
+const LIMIT_PARTS: u64 = 4;
 /// Whether one is due is looked at no more often than this.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -112,16 +115,33 @@ impl Keeper {
 
     fn take_snapshot(&self) -> Result<Option<Meta>> {
         let (env, layout) = (&*self.env, &self.layout);
-        let newest = snapshots::metas(env, layout, &self.identity)?.into_iter().next();
         let sequence = self.position()?.sequence;
-        if newest.is_some_and(|newest| newest.sequence == sequence) {
-            return Ok(newest);
+        let newest = self.snapshots()?.into_iter().next();
+        if let Some(newest) = newest
+            && newest.sequence == sequence
+            && snapshot::verify(env, &layout.snapshot(sequence)).is_ok()
+        {
+            return Ok(Some(newest));
         }
         let taken = snapshots::take(self)?;
         if let Some(meta) = taken {
             self.last.store(meta.sequence, Ordering::Release);
         }
         Ok(taken)
+    }
+
+    /// The snapshots of this journal's own records, the newest first.
+    pub(super) fn snapshots(&self) -> Result<Vec<Meta>> {
+        let mut metas = snapshots::metas(&*self.env, &self.layout, &self.identity)?;
+        let mut failed = Ok(());
+        metas.retain(|meta| match self.journal.position_after(meta.sequence) {
+            Ok(at) => (at.sequence, at.checksum) == (meta.sequence, meta.frame_checksum),
+            Err(error) => {
+                failed = Err(error);
+                false
+            }
+        });
+        failed.map(|()| metas)
     }
 
     pub(super) fn position(&self) -> Result<Position> {
@@ -172,7 +192,11 @@ impl Keeper {
             return Ok(false);
         }
         let begin = self.journal.position_after(last)?;
-        Ok(self.journal.bytes_between(begin, end)? > DUE_BYTES.max(DUE_TIMES * live_bytes))
+        let behind = self.journal.bytes_between(begin, end)?;
+        // Over its limit, the journal is trimmed behind snapshots that come more often.
+        let is_over = self.journal.size()?.1 > self.limits.bytes;
+        let often = is_over && behind > self.limits.bytes / LIMIT_PARTS;
+        Ok(often || behind > DUE_BYTES.max(DUE_TIMES * live_bytes))
     }
 
     fn keep(&self) -> Result<()> {

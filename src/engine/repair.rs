@@ -76,9 +76,6 @@ pub(crate) fn repair(options: &Options, path: &Path, act: bool) -> Result<Repair
         return Ok(repair);
     }
     let mut aside = Aside::new(env, &layout)?;
-    for path in &checked.spoilt {
-        aside.take(path)?;
-    }
     match plan {
         Plan::Nothing => {}
         Plan::BeginAt(first) => begin_at(options, &layout, identity, survey, first, &mut aside)?,
@@ -88,6 +85,9 @@ pub(crate) fn repair(options: &Options, path: &Path, act: bool) -> Result<Repair
             repair.epoch = Some(epoch);
         }
     }
+    for path in &checked.spoilt {
+        aside.take(path)?;
+    }
     repair.aside = aside.end()?;
     tracing::warn!(path = %path.display(), lost = ?repair.lost, aside = ?repair.aside, "repaired");
     Ok(repair)
@@ -95,7 +95,11 @@ pub(crate) fn repair(options: &Options, path: &Path, act: bool) -> Result<Repair
 
 fn plan(checked: &Checked, identity: &Identity, survey: &Survey) -> Result<Plan> {
     let Some(fault) = survey.first_fault else {
-        return Ok(Plan::Nothing);
+        // Without a snapshot, taking away what is left of one would leave nothing to start from.
+        return match checked.has_base {
+            true => Ok(Plan::Nothing),
+            false => Err(checked.report.faults[0].clone()),
+        };
     };
     // The journal goes on from a snapshot behind all faults.
     let newest = checked.snapshots.first().map_or(0, |meta| meta.sequence);
@@ -133,11 +137,19 @@ fn begin_at(
         let Ok(port) = PortFile::open(env, &layout.port(name)) else {
             continue;
         };
-        if port.cursor.sequence + 1 >= first {
+        let path = layout.trim_note(name);
+        // What an earlier trimming knows of it goes on counting.
+        let earlier = TrimNote::read(env, &path, port.head.id).ok().flatten();
+        let earlier = earlier.filter(|note| note.is_of(|sequence| identity.epoch_of(sequence)));
+        let cursor = earlier
+            .map(|note| note.cursor)
+            .filter(|cursor| cursor.sequence > port.cursor.sequence)
+            .unwrap_or(port.cursor);
+        if cursor.sequence + 1 >= first {
             continue;
         }
         let lost = Lost {
-            first: port.cursor.sequence + 1,
+            first: cursor.sequence + 1,
             last: first - 1,
             time: env.now(),
             reason: TrimReason::Repair,
@@ -145,10 +157,11 @@ fn begin_at(
         let note = TrimNote {
             port_id: port.head.id,
             trimmed_to: first - 1,
-            cursor: port.cursor,
+            trimmed_epoch: identity.epoch_of(first - 1),
+            cursor,
             lost: Some(lost),
         };
-        note.write(env, &layout.trim_note(name))?;
+        note.write(env, &path)?;
     }
     let gone = survey.segments.iter().filter(|segment| **segment < first);
     for segment in gone.clone() {
@@ -187,6 +200,10 @@ fn cut_at(
         aside.copy(&layout.snapshot(meta.sequence))?;
     }
     aside.sync()?;
+    // First of all: whatever is left half done, nobody takes it for the history that was.
+    let branch = identity.branched(epoch, end.sequence + 1);
+    let trim_base = branch.trim_base.min(end.sequence + 1);
+    branch.trimmed(trim_base).write(env, &layout.store())?;
     for meta in ahead {
         remove_if_there(env, &layout.snapshot(meta.sequence))?;
     }
@@ -202,9 +219,7 @@ fn cut_at(
     env.sync_dir(&journal).context("sync the folder", &journal)?;
     let header = new_segment_header(env, epoch, end.sequence + 1, end.checksum)?;
     Segment::create(env, layout, header, SEGMENT_BLOCK_BYTES as u64)?;
-    let branch = identity.branched(epoch, end.sequence + 1);
-    let trim_base = branch.trim_base.min(end.sequence + 1);
-    branch.trimmed(trim_base).write(env, &layout.store())
+    Ok(())
 }
 
 /// Overwrites a segment with zeroes from this offset on.

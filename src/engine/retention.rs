@@ -58,7 +58,16 @@ struct Follower {
     /// Nothing for it is gone up to here, and it has acknowledged the rest.
     floor: u64,
     lost: Option<Lost>,
+    /// What is gone up to here, the note tells of.
+    noted_to: u64,
     is_warned: bool,
+}
+
+impl Follower {
+    /// What it has not acknowledged, and is gone.
+    fn lost(&self) -> Option<Lost> {
+        self.lost.filter(|lost| lost.last > self.cursor.sequence)
+    }
 }
 
 /// A port is warned of once so much of the limit is used.
@@ -74,7 +83,7 @@ impl Keeper {
             oldest: self.journal.first_sequence(),
             ..Trimmed::default()
         };
-        let mut kept = snapshots::metas(env, layout, &self.identity)?;
+        let mut kept = self.snapshots()?;
         kept.retain(|meta| snapshot::verify(env, &layout.snapshot(meta.sequence)).is_ok());
         kept.truncate(KEPT);
         if kept.len() < KEPT {
@@ -84,6 +93,7 @@ impl Keeper {
         let snapshots = layout.snapshots();
         env.sync_dir(&snapshots).context("sync the folder", &snapshots)?;
         let mut followers = self.followers()?;
+        self.find_lost(&mut followers)?;
         let gone = self.choose(kept[KEPT - 1].sequence, &mut followers)?;
         let Some(last) = gone.last() else {
             snapshots::remove_older(env, layout, &kept)?;
@@ -100,7 +110,7 @@ impl Keeper {
         result.segments = gone.len() as u64;
         result.bytes = gone.iter().map(|candidate| candidate.bytes).sum();
         result.oldest = oldest;
-        let lagging = followers.iter().filter(|follower| follower.lost.is_some());
+        let lagging = followers.iter().filter(|follower| follower.lost().is_some());
         result.lagging = lagging.map(|follower| follower.name.clone()).collect();
         tracing::info!(segments = result.segments, oldest, "trimmed the journal");
         Ok(result)
@@ -114,8 +124,13 @@ impl Keeper {
         let mut followers = Vec::new();
         for name in names.iter().filter_map(|name| Layout::parse_port(name)) {
             let file = match PortFile::open(env, &layout.port(name)) {
-                Ok(file) if self.identity.epoch_of(file.cursor.sequence) == file.cursor.epoch => file,
-                Ok(_) | Err(Error::Damaged { .. } | Error::UnsupportedVersion { .. }) => continue,
+                Ok(file) if self.identity.has(file.cursor.epoch, file.cursor.sequence) => file,
+                Ok(_)
+                | Err(
+                    Error::Damaged { .. } | Error::UnsupportedVersion { .. } | Error::SymbolicLink { .. },
+                ) => {
+                    continue;
+                }
                 // It was removed meanwhile.
                 Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(error),
@@ -123,6 +138,7 @@ impl Keeper {
             // A cursor that is gone after a loss of power would miss what was trimmed by it.
             file.sync()?;
             let note = TrimNote::read(env, &layout.trim_note(name), file.head.id).unwrap_or_default();
+            let note = note.filter(|note| note.is_of(|sequence| self.identity.epoch_of(sequence)));
             let mut follower = Follower {
                 name: name.to_owned(),
                 port_id: file.head.id,
@@ -130,18 +146,47 @@ impl Keeper {
                 cursor: file.cursor,
                 floor: file.cursor.sequence,
                 lost: None,
+                noted_to: 0,
                 is_warned: false,
             };
             if let Some(note) = note {
                 if note.cursor.sequence > follower.cursor.sequence {
                     follower.cursor = note.cursor;
                 }
-                follower.lost = note.lost.filter(|lost| lost.last > follower.cursor.sequence);
-                follower.floor = follower.cursor.sequence.max(note.trimmed_to);
+                follower.lost = note.lost;
+                follower.floor = follower.cursor.sequence;
+                follower.noted_to = note.trimmed_to;
             }
             followers.push(follower);
         }
         Ok(followers)
+    }
+
+    /// What is gone, and of which nothing is known, stays lost.
+    fn find_lost(&self, followers: &mut [Follower]) -> Result<()> {
+        let oldest = self.journal.first_sequence();
+        let is_unknown = |follower: &Follower| follower.cursor.sequence.max(follower.noted_to) + 1 < oldest;
+        if followers.iter().any(is_unknown) {
+            self.fold_behind(oldest - 1, followers)?;
+        }
+        for follower in followers {
+            if is_unknown(follower) {
+                follower.lost = Some(Lost {
+                    first: follower.cursor.sequence + 1,
+                    last: oldest - 1,
+                    time: self.env.now(),
+                    reason: TrimReason::Unknown,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Folds what was acknowledged with batches behind this record.
+    fn fold_behind(&self, sequence: u64, followers: &mut [Follower]) -> Result<()> {
+        let last = self.position()?.sequence;
+        let begin = self.journal.position_after(sequence)?;
+        self.fold_acknowledgements(begin, last, followers)
     }
 
     /// The segments that go, from the oldest on.
@@ -149,7 +194,7 @@ impl Keeper {
         let segments = self.journal.segments();
         let mut bytes_left = self.journal.size()?.1;
         let mut ages = ages(&segments, self.env.now(), self.limits.age);
-        let mut gone = Vec::new();
+        let (mut gone, mut is_folded) = (Vec::new(), false);
         for pair in segments.windows(2) {
             let [segment, next] = pair else { break };
             let end = next.header.first_sequence;
@@ -170,7 +215,14 @@ impl Keeper {
                 end,
                 bytes,
             };
-            let needed = self.needed(&candidate, followers)?;
+            self.check_running()?;
+            let mut needed = self.needed(&candidate, followers)?;
+            if !needed.is_empty() && !is_folded {
+                // Acknowledged with a batch, perhaps, whose record stands further behind.
+                self.fold_behind(end - 1, followers)?;
+                needed = self.needed(&candidate, followers)?;
+                is_folded = true;
+            }
             match over {
                 None if !needed.is_empty() => {
                     self.warn(followers, &needed, bytes_left);
@@ -234,14 +286,16 @@ impl Keeper {
                 continue;
             };
             if acknowledgement.sequence > follower.cursor.sequence {
-                let at = self.journal.position_after(acknowledgement.sequence)?;
+                let sequence = acknowledgement.sequence;
+                let at = self.journal.position_after(sequence)?;
                 follower.cursor = Cursor {
-                    epoch: self.identity.epoch_of(at.sequence),
-                    sequence: at.sequence,
-                    frame_checksum: at.checksum,
+                    epoch: self.identity.epoch_of(sequence),
+                    sequence,
+                    // Of a record that is gone, nobody asks for it.
+                    frame_checksum: if at.sequence == sequence { at.checksum } else { 0 },
                     as_of: follower.cursor.as_of,
                 };
-                follower.floor = follower.floor.max(at.sequence);
+                follower.floor = follower.floor.max(sequence);
             }
         }
         Ok(())
@@ -272,13 +326,15 @@ impl Keeper {
     fn pass(&self, followers: &mut [Follower], needed: &[Need], over: Option<TrimReason>, end: u64) {
         for need in needed {
             let follower = &mut followers[need.follower];
-            let lost = follower.lost.get_or_insert(Lost {
+            // What was lost before, if it was not passed by since, is where it began.
+            let mut lost = follower.lost().unwrap_or(Lost {
                 first: need.first,
                 last: need.last,
                 time: self.env.now(),
                 reason: over.unwrap_or(TrimReason::Unknown),
             });
             lost.last = need.last;
+            follower.lost = Some(lost);
             tracing::warn!(
                 port = follower.name,
                 first = lost.first,
@@ -298,8 +354,9 @@ impl Keeper {
                 let note = TrimNote {
                     port_id: follower.port_id,
                     trimmed_to,
+                    trimmed_epoch: self.identity.epoch_of(trimmed_to),
                     cursor: follower.cursor,
-                    lost: follower.lost,
+                    lost: follower.lost(),
                 };
                 note.write(&*self.env, &self.layout.trim_note(&follower.name))?;
             }

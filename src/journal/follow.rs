@@ -88,7 +88,11 @@ impl Journal {
         for first in firsts.into_iter().filter(|first| *first > known) {
             let path = layout.segment(first);
             let file = match env.open_file(&path) {
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                // Trimmed since the folder was listed, and all before it. Who begins, reads the store file anew.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound && known > 0 => {
+                    segments.clear();
+                    continue;
+                }
                 opened => opened.context("open", &path)?,
             };
             let segment = open_segment(identity, first, path, file)?;
@@ -97,6 +101,9 @@ impl Journal {
                 before.mark_stable(length);
             }
             segments.push(Arc::new(segment));
+        }
+        if segments.is_empty() {
+            return Err(Error::damaged(&folder, 0, "a segment", "none"));
         }
         Ok(())
     }

@@ -20,7 +20,8 @@ pub(super) fn open_file(source: &dyn Source, name: &str) -> Result<PortFile> {
         }
         opened => opened?,
     };
-    if source.epoch_of(file.cursor.sequence) != file.cursor.epoch {
+    // Nothing was committed under the number 0: it belongs to every history.
+    if file.cursor.sequence > 0 && source.epoch_of(file.cursor.sequence) != file.cursor.epoch {
         return Err(Error::EpochMismatch {
             name: name.to_owned(),
             found: file.cursor.epoch,
@@ -41,6 +42,16 @@ pub(super) fn cursor_at(source: &dyn Source, position: Position, as_of: u64) -> 
 /// Brings the cursor up to the last acknowledgement of this port that was committed with a batch. The file has those up to
 /// its `as_of`; the note of a trimming those that went with it, and the journal remembers the others, which are newer.
 pub(super) fn fold_acknowledgements(source: &dyn Source, file: &mut PortFile) -> Result<()> {
+    loop {
+        match fold(source, file) {
+            // While it was looked at: the note has what went with it.
+            Err(Error::Trimmed { .. }) => {}
+            folded => return folded,
+        }
+    }
+}
+
+fn fold(source: &dyn Source, file: &mut PortFile) -> Result<()> {
     if let Ok(Some(note)) = read_note(source, file)
         && note.cursor.sequence > file.cursor.sequence
     {
@@ -76,14 +87,22 @@ pub(super) fn fold_acknowledgements(source: &dyn Source, file: &mut PortFile) ->
     // A cursor never goes back: what was acknowledged after a commit failed, and of which the file tells, is ahead of what
     // the commit left in the journal.
     if let Some((sequence, as_of)) = found.filter(|(sequence, _)| *sequence > file.cursor.sequence) {
-        file.cursor = cursor_at(source, source.journal().position_after(sequence)?, as_of);
+        let at = source.journal().position_after(sequence)?;
+        file.cursor = Cursor {
+            epoch: source.epoch_of(sequence),
+            sequence,
+            // Of a record that is gone, nobody asks for it.
+            frame_checksum: if at.sequence == sequence { at.checksum } else { 0 },
+            as_of,
+        };
     }
     Ok(())
 }
 
 fn read_note(source: &dyn Source, file: &PortFile) -> Result<Option<TrimNote>> {
     let path = source.layout().trim_note(&file.head.name);
-    TrimNote::read(source.env(), &path, file.head.id)
+    let note = TrimNote::read(source.env(), &path, file.head.id)?;
+    Ok(note.filter(|note| note.is_of(|sequence| source.epoch_of(sequence))))
 }
 
 /// Where a port goes on that has come up to this sequence number.
@@ -91,10 +110,21 @@ fn read_note(source: &dyn Source, file: &PortFile) -> Result<Option<TrimNote>> {
 /// # Errors
 /// `Lagged` if something that it would have shown behind that is gone.
 pub(super) fn place_after(source: &dyn Source, file: &PortFile, sequence: u64) -> Result<Position> {
+    loop {
+        let oldest = source.journal().first_sequence();
+        let (wanted, position) = place_from(source, file, sequence, oldest)?;
+        // Else it was trimmed meanwhile, and another note tells of that.
+        if position.sequence == wanted {
+            return Ok(position);
+        }
+    }
+}
+
+/// The record behind which the port goes on, and its place, where the journal begins with this one.
+fn place_from(source: &dyn Source, file: &PortFile, sequence: u64, oldest: u64) -> Result<(u64, Position)> {
     let journal = source.journal();
-    let oldest = journal.first_sequence();
     if sequence + 1 >= oldest {
-        return journal.position_after(sequence);
+        return Ok((sequence, journal.position_after(sequence)?));
     }
     let note = read_note(source, file).ok().flatten();
     let note = note.filter(|note| note.trimmed_to + 1 >= oldest);
@@ -109,7 +139,7 @@ pub(super) fn place_after(source: &dyn Source, file: &PortFile, sequence: u64) -
         }),
     };
     match lost {
-        None => journal.position_after(oldest - 1),
+        None => Ok((oldest - 1, journal.position_after(oldest - 1)?)),
         Some(lost) => {
             let asked = lost.first.max(sequence + 1);
             Err(Error::Lagged {
@@ -143,7 +173,17 @@ pub(super) fn place(source: &dyn Source, file: &PortFile) -> Result<Position> {
 }
 
 /// How a port stands, for a list of all.
-pub(super) fn info(source: &dyn Source, mut file: PortFile) -> Result<PortInfo> {
+pub(super) fn info(source: &dyn Source, name: &str) -> Result<PortInfo> {
+    loop {
+        match open_file(source, name).and_then(|file| look(source, file)) {
+            // While it was looked at; what is there now counts.
+            Err(Error::Trimmed { .. }) => {}
+            info => return info,
+        }
+    }
+}
+
+fn look(source: &dyn Source, mut file: PortFile) -> Result<PortInfo> {
     fold_acknowledgements(source, &mut file)?;
     let journal = source.journal();
     let end = source.position()?;
@@ -179,6 +219,7 @@ pub(super) fn info(source: &dyn Source, mut file: PortFile) -> Result<PortInfo> 
         lag_bytes,
         bytes_until_lost,
         is_lagging,
+        fault: None,
     })
 }
 

@@ -50,6 +50,23 @@ pub struct PortInfo {
     pub bytes_until_lost: Option<u64>,
     /// Something that the port would have shown is gone: its next get is [`Lagged`](Error::Lagged).
     pub is_lagging: bool,
+    /// Why the port cannot be opened, if it cannot: nothing else is known of it then. It can be removed.
+    pub fault: Option<String>,
+}
+
+impl PortInfo {
+    fn unusable(name: &str, error: &Error) -> PortInfo {
+        PortInfo {
+            name: name.to_owned(),
+            key: KeyPath::root(),
+            acknowledged: 0,
+            pending: 0,
+            lag_bytes: 0,
+            bytes_until_lost: None,
+            is_lagging: false,
+            fault: Some(error.to_string()),
+        }
+    }
 }
 
 impl Port {
@@ -117,10 +134,21 @@ impl Port {
 
     pub(crate) fn list(source: &Arc<dyn Source>) -> Result<Vec<PortInfo>> {
         let names = names(&**source)?;
-        let ports = names
-            .iter()
-            .map(|name| cursor::info(&**source, open_file(&**source, name)?));
-        ports.collect()
+        let mut ports = Vec::new();
+        for name in &names {
+            ports.push(match cursor::info(&**source, name) {
+                // It was removed meanwhile.
+                Err(Error::PortNotFound { .. }) => continue,
+                Err(
+                    error @ (Error::Damaged { .. }
+                    | Error::EpochMismatch { .. }
+                    | Error::UnsupportedVersion { .. }
+                    | Error::SymbolicLink { .. }),
+                ) => PortInfo::unusable(name, &error),
+                info => info?,
+            });
+        }
+        Ok(ports)
     }
 
     /// The port's name.

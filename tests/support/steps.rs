@@ -53,13 +53,14 @@ fn plain(path: &str, bytes: usize) -> Step {
     })
 }
 
-/// Two ports, `all` on the root and `part` on a subtree, and one that is removed; segments that are full soon, one record larger than a segment, and
+/// Three ports, `all` on the root, `part` on a subtree and `quiet` where nothing happens, and one that is removed; segments that are full soon, one record larger than a segment, and
 /// one that makes the first segment longer; a clean close, and a life after it.
 pub fn workload() -> Vec<Step> {
     vec![
         Step::Open,
         commit("large", 5000),
         Step::Port("all", ""),
+        Step::Port("quiet", "quiet"),
         commit("a", 100),
         Step::Port("part", "a\\b"),
         commit("a\\b", 200),
