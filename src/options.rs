@@ -165,9 +165,10 @@ impl Options {
         self
     }
 
-    /// Bytes of the journal, at most; 1 GiB by default. Trimming takes what snapshots and ports do not need; over this, it
-    /// also takes what ports have not read, from the oldest on, and their next get is [`Lagged`](crate::Error::Lagged). The
-    /// journal behind the older of two snapshots stays.
+    /// Bytes that the journal is kept below; 1 GiB by default. It is trimmed now and then, by whole segments, so that it is longer
+    /// for a while. Trimming takes what snapshots and ports do not need; over this, it also takes what ports have not
+    /// read, from the oldest on, and their next get is [`Lagged`](crate::Error::Lagged). The journal behind the older of two
+    /// snapshots stays.
     #[must_use]
     pub fn journal_limit_bytes(mut self, bytes: u64) -> Options {
         self.retention.bytes = bytes;
