@@ -492,11 +492,12 @@ impl Run {
             return Ok(());
         };
         let done = store.backup(self.sim.path("backup"));
+        // What the store shows, whatever becomes of a commit that nobody knows the end of.
+        let backup = self.worlds[0].backup();
         for world in &mut self.worlds {
-            let backup = world.backup();
             match done {
-                Ok(_) => world.backups = vec![Some(backup)],
-                Err(_) => world.backups.push(Some(backup)),
+                Ok(_) => world.backups = vec![Some(backup.clone())],
+                Err(_) => world.backups.push(Some(backup.clone())),
             }
         }
         done.map(drop)
