@@ -227,15 +227,13 @@ pub(crate) fn put_in_place(env: &dyn Env, from: &Path, path: &Path) -> Result<()
     sync_parent(env, path)
 }
 
-/// Makes the folder, durably, if it is not there.
+/// Makes the folder if it is not there, and its name durable: whoever made it may have been killed before that.
 pub(crate) fn create_dir_if_missing(env: &dyn Env, path: &Path) -> Result<()> {
     match env.create_dir(path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        created => {
-            created.context("create", path)?;
-            sync_parent(env, path)
-        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        created => created.context("create", path)?,
     }
+    sync_parent(env, path)
 }
 
 pub(crate) fn remove_if_there(env: &dyn Env, path: &Path) -> Result<()> {
