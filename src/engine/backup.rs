@@ -142,7 +142,7 @@ impl Keeper {
     /// The newest snapshot that is whole; 0 if there is none, and the journal has everything.
     fn newest_snapshot(&self, end: Position) -> Result<u64> {
         let (env, layout) = (&*self.env, &self.layout);
-        for meta in snapshots::metas(env, layout, &self.identity)? {
+        for meta in self.snapshots()? {
             if meta.sequence <= end.sequence && snapshot::verify(env, &layout.snapshot(meta.sequence)).is_ok()
             {
                 return Ok(meta.sequence);
@@ -150,15 +150,7 @@ impl Keeper {
         }
         match self.journal.first_sequence() {
             1 => Ok(0),
-            first => {
-                let expected = format!("a snapshot of the record {} or a later one", first - 1);
-                Err(Error::damaged(
-                    &layout.snapshots(),
-                    0,
-                    expected,
-                    "none that is whole",
-                ))
-            }
+            first => Err(snapshots::no_base(layout, first - 1)),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::checkpoint::OpenTree;
 use super::{OpenedFrom, snapshots};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::identity::Identity;
 use crate::journal::{Found, Recovery, Voucher};
 use crate::layout::Layout;
@@ -42,13 +42,7 @@ impl Base {
         }
         let trim_base = recovery.identity.trim_base;
         if trim_base > 1 {
-            let expected = format!("a snapshot of the record {} or a later one", trim_base - 1);
-            return Err(Error::damaged(
-                &layout.snapshots(),
-                0,
-                expected,
-                "none that is whole",
-            ));
+            return Err(snapshots::no_base(layout, trim_base - 1));
         }
         let (state, from) = (State::new(), OpenedFrom::Journal);
         Ok(Base { state, from, tree })

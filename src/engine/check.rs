@@ -28,7 +28,7 @@ pub struct CheckReport {
     pub missing: Vec<RangeInclusive<u64>>,
     /// The records that were read.
     pub records: u64,
-    /// The snapshots and ports that were read.
+    /// The snapshots that are whole.
     pub snapshots: u64,
     /// The ports whose files are whole.
     pub ports: u64,
@@ -208,11 +208,7 @@ impl Checked {
         let base = identity.trim_base - 1;
         self.has_base = base == 0 || self.snapshots.iter().any(|meta| meta.sequence >= base);
         if !self.has_base {
-            let expected = format!("a snapshot of the record {base} or a later one");
-            let found = "none that is whole";
-            self.report
-                .faults
-                .push(Error::damaged(&layout.snapshots(), 0, expected, found));
+            self.report.faults.push(snapshots::no_base(layout, base));
         }
         Ok(())
     }

@@ -181,18 +181,9 @@ impl Follower {
                 return Ok(());
             }
         }
-        let first = self.journal.first_sequence();
-        match first {
+        match self.journal.first_sequence() {
             1 => Ok(()),
-            _ => {
-                let expected = format!("a snapshot of the record {} or a later one", first - 1);
-                Err(Error::damaged(
-                    &layout.snapshots(),
-                    0,
-                    expected,
-                    "none that is whole",
-                ))
-            }
+            first => Err(snapshots::no_base(layout, first - 1)),
         }
     }
 

@@ -99,6 +99,12 @@ pub(super) fn metas(env: &dyn Env, layout: &Layout, identity: &Identity) -> Resu
     Ok(metas)
 }
 
+/// The journal begins behind this record, and nothing has the state that it goes on from.
+pub(super) fn no_base(layout: &Layout, record: u64) -> Error {
+    let expected = format!("a snapshot of the record {record} or a later one");
+    Error::damaged(&layout.snapshots(), 0, expected, "none that is whole")
+}
+
 /// The state of this snapshot; none if it is damaged, which is told.
 pub(super) fn load(env: &dyn Env, layout: &Layout, meta: &Meta) -> Option<State> {
     match snapshot::load(env, &layout.snapshot(meta.sequence)) {
