@@ -116,10 +116,10 @@ pub fn run(session: &Session, arguments: &args::Check) -> Result {
     output.item(&RepairJson::from(&repair))?;
     output.end()?;
     match left.faults.first() {
-        None => Ok(()),
+        Some(fault) if !left.missing.is_empty() => Err(fault.clone().into()),
         // What is spoilt in a tree is made anew by the next opening.
-        Some(_) if left.missing.is_empty() && session.can_open()? => Ok(()),
-        Some(fault) => Err(fault.clone().into()),
+        Some(_) => Ok(session.open_existing()?.close()?),
+        None => Ok(()),
     }
 }
 

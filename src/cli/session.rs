@@ -109,12 +109,6 @@ impl Session {
         Ok(store)
     }
 
-    /// Whether the store opens.
-    pub fn can_open(&self) -> Result<bool> {
-        self.open_existing()?.close()?;
-        Ok(true)
-    }
-
     pub fn path(&self) -> Result<&Path> {
         self.store.as_deref().ok_or_else(|| {
             let message = "which store? give --store DIR, or set CLUSDB_STORE";

@@ -10,8 +10,7 @@ use std::time::Duration;
 use super::keeper::Keeper;
 use super::snapshots::{self, KEPT};
 use crate::error::{Error, IoContext, Result, TrimReason};
-use crate::journal::Filter;
-use crate::journal::{Position, Segment};
+use crate::journal::{Filter, Position, Segment};
 use crate::layout::{Layout, remove_if_there};
 use crate::model::RecordView;
 use crate::port_file::{Cursor, PortFile};
@@ -39,9 +38,9 @@ impl Default for Limits {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Trimmed {
-    /// Segments that are gone, and the bytes of their files.
+    /// Segments that are gone.
     pub segments: u64,
-    /// Bytes of them.
+    /// Bytes of their files.
     pub bytes: u64,
     /// The oldest record that there is now.
     pub oldest: u64,
@@ -50,7 +49,7 @@ pub struct Trimmed {
 }
 
 /// A port as far as trimming is concerned.
-struct Follower {
+struct Standing {
     name: String,
     port_id: [u8; 16],
     filter: Filter,
@@ -60,18 +59,17 @@ struct Follower {
     lost: Option<Lost>,
     /// What is gone up to here, the note tells of.
     noted_to: u64,
-    is_warned: bool,
 }
 
-impl Follower {
+impl Standing {
     /// What it has not acknowledged, and is gone.
     fn lost(&self) -> Option<Lost> {
         self.lost.filter(|lost| lost.last > self.cursor.sequence)
     }
 }
 
-/// A port is warned of once so much of the limit is used.
-const WARNED_OF: (u64, u64) = (3, 4);
+/// Of a port that holds the journal it is warned once so many of a hundred bytes of the limit are used.
+const WARNED_OF_PERCENT: u64 = 75;
 
 impl Keeper {
     /// Trims what can go, behind two snapshots.
@@ -92,15 +90,15 @@ impl Keeper {
         // One that a killed process has made may have its name in the page cache only.
         let snapshots = layout.snapshots();
         env.sync_dir(&snapshots).context("sync the folder", &snapshots)?;
-        let mut followers = self.followers()?;
-        self.find_lost(&mut followers)?;
-        let gone = self.choose(kept[KEPT - 1].sequence, &mut followers)?;
+        let mut standings = self.standings()?;
+        self.find_lost(&mut standings)?;
+        let gone = self.choose(kept[KEPT - 1].sequence, &mut standings)?;
         let Some(last) = gone.last() else {
             snapshots::remove_older(env, layout, &kept)?;
             return Ok(result);
         };
         let oldest = last.end;
-        self.note(&followers, oldest - 1)?;
+        self.note(&standings, oldest - 1)?;
         let identity = self.identity.trimmed(oldest);
         identity.write(env, &layout.store())?;
         self.journal.forget_before(oldest);
@@ -110,18 +108,18 @@ impl Keeper {
         result.segments = gone.len() as u64;
         result.bytes = gone.iter().map(|candidate| candidate.bytes).sum();
         result.oldest = oldest;
-        let lagging = followers.iter().filter(|follower| follower.lost().is_some());
-        result.lagging = lagging.map(|follower| follower.name.clone()).collect();
+        let lagging = standings.iter().filter(|standing| standing.lost().is_some());
+        result.lagging = lagging.map(|standing| standing.name.clone()).collect();
         tracing::info!(segments = result.segments, oldest, "trimmed the journal");
         Ok(result)
     }
 
     /// All ports. One whose file cannot be read holds nothing, and says so when it is opened.
-    fn followers(&self) -> Result<Vec<Follower>> {
+    fn standings(&self) -> Result<Vec<Standing>> {
         let (env, layout) = (&*self.env, &self.layout);
         let folder = layout.ports();
         let names = env.list_dir(&folder).context("list", &folder)?;
-        let mut followers = Vec::new();
+        let mut standings = Vec::new();
         for name in names.iter().filter_map(|name| Layout::parse_port(name)) {
             let file = match PortFile::open(env, &layout.port(name)) {
                 Ok(file) if self.identity.has(file.cursor.epoch, file.cursor.sequence) => file,
@@ -139,7 +137,7 @@ impl Keeper {
             file.sync()?;
             let note = TrimNote::read(env, &layout.trim_note(name), file.head.id).unwrap_or_default();
             let note = note.filter(|note| note.is_of(|sequence| self.identity.epoch_of(sequence)));
-            let mut follower = Follower {
+            let mut standing = Standing {
                 name: name.to_owned(),
                 port_id: file.head.id,
                 filter: Filter::Port(file.head.key.folded().into()),
@@ -147,32 +145,31 @@ impl Keeper {
                 floor: file.cursor.sequence,
                 lost: None,
                 noted_to: 0,
-                is_warned: false,
             };
             if let Some(note) = note {
-                if note.cursor.sequence > follower.cursor.sequence {
-                    follower.cursor = note.cursor;
+                if note.cursor.sequence > standing.cursor.sequence {
+                    standing.cursor = note.cursor;
                 }
-                follower.lost = note.lost;
-                follower.floor = follower.cursor.sequence;
-                follower.noted_to = note.trimmed_to;
+                standing.lost = note.lost;
+                standing.floor = standing.cursor.sequence;
+                standing.noted_to = note.trimmed_to;
             }
-            followers.push(follower);
+            standings.push(standing);
         }
-        Ok(followers)
+        Ok(standings)
     }
 
     /// What is gone, and of which nothing is known, stays lost.
-    fn find_lost(&self, followers: &mut [Follower]) -> Result<()> {
+    fn find_lost(&self, standings: &mut [Standing]) -> Result<()> {
         let oldest = self.journal.first_sequence();
-        let is_unknown = |follower: &Follower| follower.cursor.sequence.max(follower.noted_to) + 1 < oldest;
-        if followers.iter().any(is_unknown) {
-            self.fold_behind(oldest - 1, followers)?;
+        let is_unknown = |standing: &Standing| standing.cursor.sequence.max(standing.noted_to) + 1 < oldest;
+        if standings.iter().any(is_unknown) {
+            self.fold_behind(oldest - 1, standings)?;
         }
-        for follower in followers {
-            if is_unknown(follower) {
-                follower.lost = Some(Lost {
-                    first: follower.cursor.sequence + 1,
+        for standing in standings {
+            if is_unknown(standing) {
+                standing.lost = Some(Lost {
+                    first: standing.cursor.sequence + 1,
                     last: oldest - 1,
                     time: self.env.now(),
                     reason: TrimReason::Unknown,
@@ -183,19 +180,19 @@ impl Keeper {
     }
 
     /// Folds what was acknowledged with batches behind this record.
-    fn fold_behind(&self, sequence: u64, followers: &mut [Follower]) -> Result<()> {
+    fn fold_behind(&self, sequence: u64, standings: &mut [Standing]) -> Result<()> {
         let last = self.position()?.sequence;
         let begin = self.journal.position_after(sequence)?;
-        self.fold_acknowledgements(begin, last, followers)
+        self.fold_acknowledgements(begin, last, standings)
     }
 
     /// The segments that go, from the oldest on.
-    fn choose(&self, snapshot: u64, followers: &mut [Follower]) -> Result<Vec<Candidate>> {
+    fn choose(&self, snapshot: u64, standings: &mut [Standing]) -> Result<Vec<Candidate>> {
         let segments = self.journal.segments();
         let mut bytes_left = self.journal.size()?.1;
-        let mut ages = ages(&segments, self.env.now(), self.limits.age);
+        let old = are_old(&times(&segments, self.env.now()), self.limits.age);
         let (mut gone, mut is_folded) = (Vec::new(), false);
-        for pair in segments.windows(2) {
+        for (pair, is_old) in segments.windows(2).zip(old) {
             let [segment, next] = pair else { break };
             let end = next.header.first_sequence;
             if end - 1 > snapshot {
@@ -205,7 +202,6 @@ impl Keeper {
                 .file
                 .length()
                 .context("read the length of", &segment.path)?;
-            let is_old = ages.next().unwrap_or_default();
             let over = match bytes_left > self.limits.bytes {
                 true => Some(TrimReason::Bytes),
                 false => is_old.then_some(TrimReason::Age),
@@ -216,19 +212,19 @@ impl Keeper {
                 bytes,
             };
             self.check_running()?;
-            let mut needed = self.needed(&candidate, followers)?;
+            let mut needed = self.needed(&candidate, standings)?;
             if !needed.is_empty() && !is_folded {
                 // Acknowledged with a batch, perhaps, whose record stands further behind.
-                self.fold_behind(end - 1, followers)?;
-                needed = self.needed(&candidate, followers)?;
+                self.fold_behind(end - 1, standings)?;
+                needed = self.needed(&candidate, standings)?;
                 is_folded = true;
             }
             match over {
                 None if !needed.is_empty() => {
-                    self.warn(followers, &needed, bytes_left);
+                    self.warn(standings, &needed, bytes_left);
                     break;
                 }
-                _ => self.pass(followers, &needed, over, end),
+                _ => self.pass(standings, &needed, over, end),
             }
             bytes_left -= bytes;
             gone.push(candidate);
@@ -237,16 +233,15 @@ impl Keeper {
     }
 
     /// Which ports would show a record of this segment that they have not acknowledged: first and last record of each.
-    fn needed(&self, candidate: &Candidate, followers: &mut [Follower]) -> Result<Vec<Need>> {
+    fn needed(&self, candidate: &Candidate, standings: &mut [Standing]) -> Result<Vec<Need>> {
         let first = candidate.segment.header.first_sequence;
         let begin = self.journal.position_after(first - 1)?;
         let last = candidate.end - 1;
-        self.fold_acknowledgements(begin, last, followers)?;
+        self.fold_acknowledgements(begin, last, standings)?;
         let mut needs: Vec<Need> = Vec::new();
-        let mut behind: Vec<_> = (0..followers.len())
-            .filter(|index| followers[*index].floor < last)
+        let behind: Vec<_> = (0..standings.len())
+            .filter(|index| standings[*index].floor < last)
             .collect();
-        behind.sort_unstable();
         if behind.is_empty() {
             return Ok(needs);
         }
@@ -254,14 +249,14 @@ impl Keeper {
         self.journal.scan(&mut position, last, &mut |visited| {
             let sequence = visited.frame.meta.sequence;
             for index in &behind {
-                let follower = &followers[*index];
-                if sequence <= follower.floor || !follower.filter.shows_record(&visited.frame) {
+                let standing = &standings[*index];
+                if sequence <= standing.floor || !standing.filter.shows_record(&visited.frame) {
                     continue;
                 }
-                match needs.iter_mut().find(|need| need.follower == *index) {
+                match needs.iter_mut().find(|need| need.standing == *index) {
                     Some(need) => need.last = sequence,
                     None => needs.push(Need {
-                        follower: *index,
+                        standing: *index,
                         first: sequence,
                         last: sequence,
                     }),
@@ -273,7 +268,7 @@ impl Keeper {
     }
 
     /// Acknowledgements that stand in records go with them: the note has them.
-    fn fold_acknowledgements(&self, begin: Position, last: u64, followers: &mut [Follower]) -> Result<()> {
+    fn fold_acknowledgements(&self, begin: Position, last: u64, standings: &mut [Standing]) -> Result<()> {
         let mut found = Vec::new();
         let mut position = begin;
         self.journal.scan(&mut position, last, &mut |visited| {
@@ -281,84 +276,78 @@ impl Keeper {
             Ok(true)
         })?;
         for acknowledgement in found {
-            let is_own = |follower: &&mut Follower| follower.port_id == acknowledgement.port_id;
-            let Some(follower) = followers.iter_mut().find(is_own) else {
+            let is_own = |standing: &&mut Standing| standing.port_id == acknowledgement.port_id;
+            let Some(standing) = standings.iter_mut().find(is_own) else {
                 continue;
             };
-            if acknowledgement.sequence > follower.cursor.sequence {
+            if acknowledgement.sequence > standing.cursor.sequence {
                 let sequence = acknowledgement.sequence;
                 let at = self.journal.position_after(sequence)?;
-                follower.cursor = Cursor {
+                standing.cursor = Cursor {
                     epoch: self.identity.epoch_of(sequence),
                     sequence,
                     // Of a record that is gone, nobody asks for it.
                     frame_checksum: if at.sequence == sequence { at.checksum } else { 0 },
-                    as_of: follower.cursor.as_of,
+                    as_of: standing.cursor.as_of,
                 };
-                follower.floor = follower.floor.max(sequence);
+                standing.floor = standing.floor.max(sequence);
             }
         }
         Ok(())
     }
 
     /// Tells of ports that will be left behind when the journal grows on.
-    fn warn(&self, followers: &mut [Follower], needed: &[Need], bytes: u64) {
-        let (part, whole) = WARNED_OF;
-        if bytes / whole < self.limits.bytes / whole * part / whole {
+    fn warn(&self, standings: &[Standing], needed: &[Need], bytes: u64) {
+        if bytes < self.limits.bytes / 100 * WARNED_OF_PERCENT {
             return;
         }
         for need in needed {
-            let follower = &mut followers[need.follower];
-            let is_told = std::mem::replace(&mut follower.is_warned, true);
-            if !is_told {
-                let left = self.limits.bytes.saturating_sub(bytes);
-                tracing::warn!(
-                    port = follower.name,
-                    from = need.first,
-                    bytes_until_lost = left,
-                    "a port is about to be left behind"
-                );
-            }
+            tracing::warn!(
+                port = standings[need.standing].name,
+                from = need.first,
+                bytes_until_lost = self.limits.bytes.saturating_sub(bytes),
+                "a port is about to be left behind"
+            );
         }
     }
 
     /// What was needed in a segment that goes is lost.
-    fn pass(&self, followers: &mut [Follower], needed: &[Need], over: Option<TrimReason>, end: u64) {
+    fn pass(&self, standings: &mut [Standing], needed: &[Need], over: Option<TrimReason>, end: u64) {
         for need in needed {
-            let follower = &mut followers[need.follower];
+            let standing = &mut standings[need.standing];
             // What was lost before, if it was not passed by since, is where it began.
-            let mut lost = follower.lost().unwrap_or(Lost {
+            let mut lost = standing.lost().unwrap_or(Lost {
                 first: need.first,
                 last: need.last,
                 time: self.env.now(),
                 reason: over.unwrap_or(TrimReason::Unknown),
             });
             lost.last = need.last;
-            follower.lost = Some(lost);
+            standing.lost = Some(lost);
             tracing::warn!(
-                port = follower.name,
+                port = standing.name,
                 first = lost.first,
                 last = lost.last,
                 "a port was left behind"
             );
         }
-        for follower in followers {
-            follower.floor = follower.floor.max(end - 1);
+        for standing in standings {
+            standing.floor = standing.floor.max(end - 1);
         }
     }
 
     /// Notes what is known of the ports that stand in what goes.
-    fn note(&self, followers: &[Follower], trimmed_to: u64) -> Result<()> {
-        for follower in followers {
-            if follower.cursor.sequence < trimmed_to {
+    fn note(&self, standings: &[Standing], trimmed_to: u64) -> Result<()> {
+        for standing in standings {
+            if standing.cursor.sequence < trimmed_to {
                 let note = TrimNote {
-                    port_id: follower.port_id,
+                    port_id: standing.port_id,
                     trimmed_to,
                     trimmed_epoch: self.identity.epoch_of(trimmed_to),
-                    cursor: follower.cursor,
-                    lost: follower.lost(),
+                    cursor: standing.cursor,
+                    lost: standing.lost(),
                 };
-                note.write(&*self.env, &self.layout.trim_note(&follower.name))?;
+                note.write(&*self.env, &self.layout.trim_note(&standing.name))?;
             }
         }
         Ok(())
@@ -374,7 +363,7 @@ struct Candidate {
 
 /// Records of a segment that a port has yet to show.
 struct Need {
-    follower: usize,
+    standing: usize,
     first: u64,
     last: u64,
 }
@@ -388,15 +377,14 @@ fn remove_segments<'a>(keeper: &Keeper, gone: impl Iterator<Item = &'a Arc<Segme
     keeper.env.sync_dir(&folder).context("sync the folder", &folder)
 }
 
-/// For each segment but the last, whether all of it is older than the limit. A clock that jumps makes nothing old by itself:
-/// of the time between two segments no more than half the limit counts.
-fn ages(segments: &[Arc<Segment>], now: i64, limit: Option<Duration>) -> std::vec::IntoIter<bool> {
-    let times = segments.iter().map(|segment| segment.header.created).chain([now]);
-    let times: Vec<_> = times.collect();
-    are_old(&times, limit).into_iter()
+/// When the segments were begun, and now.
+fn times(segments: &[Arc<Segment>], now: i64) -> Vec<i64> {
+    let begun = segments.iter().map(|segment| segment.header.created);
+    begun.chain([now]).collect()
 }
 
-/// From the times when segments were begun, and now: whether each but the last is old.
+/// From the times when segments were begun, and now: whether all of each but the last is older than the limit. A clock that
+/// jumps makes nothing old by itself: of the time between two segments no more than half the limit counts.
 fn are_old(times: &[i64], limit: Option<Duration>) -> Vec<bool> {
     let limit = limit.map_or(i64::MAX, |limit| {
         i64::try_from(limit.as_micros()).unwrap_or(i64::MAX)
