@@ -1,6 +1,9 @@
 //! Keeping a store where its steps meet others: a trimming between two steps of an opening, a second loss, histories that were
 //! left, repairs that are cut short.
 
+#[path = "support/events.rs"]
+#[allow(dead_code, reason = "shared by several tests")]
+mod events;
 #[path = "support/probe.rs"]
 #[allow(dead_code, reason = "shared by several tests")]
 mod probe;
@@ -513,6 +516,39 @@ fn a_port_that_cannot_be_opened_hides_no_other_and_holds_nothing_up() {
     assert_eq!(faults, [("bad", true), ("good", false), ("link", true)]);
     assert!(snapshots_and_trim(&store).segments > 0);
     store.backup(folder.path().join("backup")).unwrap();
+}
+
+#[test]
+fn the_keeper_trims_what_is_over_the_limit_in_age() {
+    let (_home, path) = home();
+    let options = Store::options().segment_size_bytes(4096).tree(false);
+    let options = options.journal_limit_age(Duration::from_millis(300));
+    let store = options.open(&path).unwrap();
+    let port = store.port("p", &key("A")).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while store.stat().unwrap().first_sequence == 1 {
+        assert!(Instant::now() < deadline, "nothing was trimmed");
+        set(&store, "A", 1);
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(lagged(&port), (1, TrimReason::Age));
+}
+
+/// Three quarters of the limit are used.
+#[test]
+fn a_port_that_is_about_to_be_left_behind_is_warned_of_and_one_that_has_room_is_not() {
+    for (limit, is_warned) in [(60 << 10, true), (100 << 10, false)] {
+        let (_home, path) = home();
+        let store = options().journal_limit_bytes(limit).open(&path).unwrap();
+        drop(store.port("behind", &key("A")).unwrap());
+        fill(&store, "A", 45);
+        let (trimmed, told) = events::record(|| snapshots_and_trim(&store));
+        assert_eq!((trimmed.segments, trimmed.lagging.len()), (0, 0));
+        let bytes = store.stat().unwrap().journal_bytes;
+        assert!((limit * 3 / 4..limit).contains(&bytes) == is_warned, "{bytes}");
+        assert_eq!(told.contains("about to be left behind"), is_warned, "{told}");
+        assert!(!is_warned || told.contains(r#"port="behind""#), "{told}");
+    }
 }
 
 #[test]

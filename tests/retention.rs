@@ -96,6 +96,8 @@ fn a_trimmed_store_opens_from_its_snapshot_with_the_exact_state() {
     let last = fill(&store, "A\\B", 3);
     let expected = contents(&store);
     assert_eq!(store.stat().unwrap().first_sequence, trimmed.oldest);
+    let head = fs::read(home.path().join("head")).unwrap();
+    assert_eq!(head[96..104], trimmed.oldest.to_le_bytes());
     drop(store);
 
     let reader = Reader::open(home.path()).unwrap();

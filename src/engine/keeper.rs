@@ -196,7 +196,7 @@ impl Keeper {
         // Over its limit, the journal is trimmed behind snapshots that come more often.
         let is_over = self.journal.size()?.1 > self.limits.bytes;
         let often = is_over && behind > self.limits.bytes / LIMIT_PARTS;
-        Ok(often || behind > DUE_BYTES.max(DUE_TIMES * live_bytes))
+        Ok(often || self.is_old() || behind > DUE_BYTES.max(DUE_TIMES * live_bytes))
     }
 
     fn keep(&self) -> Result<()> {

@@ -114,6 +114,12 @@ impl Keeper {
         Ok(result)
     }
 
+    /// Whether a segment is over the limit in age.
+    pub(super) fn is_old(&self) -> bool {
+        let times = times(&self.journal.segments(), self.env.now());
+        self.limits.age.is_some() && are_old(&times, self.limits.age).contains(&true)
+    }
+
     /// All ports. One whose file cannot be read holds nothing, and says so when it is opened.
     fn standings(&self) -> Result<Vec<Standing>> {
         let (env, layout) = (&*self.env, &self.layout);
