@@ -58,7 +58,7 @@ impl Reader {
     /// Shows what is durable, maps the journal, and takes no lock that a writer sees. Writes nothing but the files of the ports
     /// that it makes and owns; a port has one owner, in whichever process. Gets wake when the writer commits, and go on when
     /// another writer comes after one that died. A store that was not closed is not recovered: that is for the next
-    /// writer. The state is read from the journal when it is first asked for.
+    /// writer. The state is read from the newest snapshot and the journal behind it when it is first asked for.
     ///
     /// # Errors
     /// * [`StoreNotFound`](Error::StoreNotFound).
