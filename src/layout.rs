@@ -162,9 +162,7 @@ impl Layout {
         .contains(&path)
             || files.iter().any(|file| path == Layout::unfinished(file))
     }
-}
 
-impl Layout {
     /// Whether a folder without a backup's file may hold this: what a backup that was cut short leaves.
     pub(crate) fn belongs_to_backup(&self, name: &OsStr) -> bool {
         let path = self.root.join(name);

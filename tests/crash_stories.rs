@@ -1,6 +1,8 @@
 //! Crash stories that a whole store can tell, through its public face. Those of the journal alone are in
 //! `src/journal/tests.rs`, those of a group of commits in `src/engine/tests.rs`.
 
+#[path = "support/folder.rs"]
+mod folder;
 #[path = "support/probe.rs"]
 #[allow(dead_code, reason = "shared with the tests inside of the crate")]
 mod probe;
@@ -9,6 +11,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use clusdb::{Batch, Error, KeyPath, Store, Value};
+use folder::copy_folder;
 use probe::{Fate, Op, Probe};
 use tempfile::TempDir;
 
@@ -42,19 +45,6 @@ impl Fixture {
         let copy = Fixture::new();
         copy_folder(&self.path(), &copy.path());
         copy
-    }
-}
-
-fn copy_folder(from: &Path, to: &Path) {
-    std::fs::create_dir(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let to = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy_folder(&entry.path(), &to);
-        } else {
-            std::fs::copy(entry.path(), to).unwrap();
-        }
     }
 }
 

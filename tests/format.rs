@@ -3,11 +3,15 @@
 //!
 //! `CLUSDB_WRITE_FIXTURES=1 cargo test --test format` writes the stores of the present version, where there are none yet.
 
+#[path = "support/folder.rs"]
+mod folder;
+
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use clusdb::{Batch, Entry, Epoch, Error, KeyPath, Store, Value, ValueType};
+use folder::copy_folder;
 
 const SEGMENT: &str = "journal/00000000000000000001.segment";
 const SECOND: &str = "journal/00000000000000000014.segment";
@@ -15,18 +19,6 @@ const SNAPSHOT: &str = "snapshots/00000000000000000009.snapshot";
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/v3")
-}
-
-fn copy_folder(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let to = to.join(entry.file_name());
-        match entry.path().is_dir() {
-            true => copy_folder(&entry.path(), &to),
-            false => drop(fs::copy(entry.path(), to).unwrap()),
-        }
-    }
 }
 
 /// A copy of a kept store, in a folder of its own.

@@ -4,6 +4,8 @@
 #[path = "support/events.rs"]
 #[allow(dead_code, reason = "shared by several tests")]
 mod events;
+#[path = "support/folder.rs"]
+mod folder;
 #[path = "support/probe.rs"]
 #[allow(dead_code, reason = "shared by several tests")]
 mod probe;
@@ -15,6 +17,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use clusdb::{Batch, Error, KeyPath, OpenedFrom, Reader, Store, Value};
+use folder::copy_folder;
 use probe::{Fate, Op, Probe};
 use tempfile::TempDir;
 
@@ -57,18 +60,6 @@ fn fill(probe: &Probe) {
         true => Fate::Fails(ErrorKind::StorageFull),
         false => Fate::Done,
     });
-}
-
-fn copy_folder(from: &Path, to: &Path) {
-    fs::create_dir(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let to = to.join(entry.file_name());
-        match entry.file_type().unwrap().is_dir() {
-            true => copy_folder(&entry.path(), &to),
-            false => drop(fs::copy(entry.path(), to).unwrap()),
-        }
-    }
 }
 
 #[test]

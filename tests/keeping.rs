@@ -4,6 +4,8 @@
 #[path = "support/events.rs"]
 #[allow(dead_code, reason = "shared by several tests")]
 mod events;
+#[path = "support/folder.rs"]
+mod folder;
 #[path = "support/probe.rs"]
 #[allow(dead_code, reason = "shared by several tests")]
 mod probe;
@@ -16,6 +18,7 @@ use std::{fs, io};
 
 use clusdb::env::{Env, File, OsEnv};
 use clusdb::{Batch, Error, KeyPath, Options, Port, Reader, Store, TrimReason, Value};
+use folder::copy_folder;
 use probe::{Fate, Probe};
 
 fn key(path: &str) -> KeyPath {
@@ -49,18 +52,6 @@ fn snapshots_and_trim(store: &Store) -> clusdb::Trimmed {
     fill(store, "Other", 1);
     store.snapshot().unwrap();
     store.trim().unwrap()
-}
-
-fn copy_folder(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let to = to.join(entry.file_name());
-        match entry.path().is_dir() {
-            true => copy_folder(&entry.path(), &to),
-            false => drop(fs::copy(entry.path(), to).unwrap()),
-        }
-    }
 }
 
 fn flip(path: &Path, at: usize) {

@@ -1,5 +1,8 @@
 //! The tree with sled itself: it shortens opening, and whatever happens to its files, the state is exact.
 
+#[path = "support/folder.rs"]
+mod folder;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -7,6 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use clusdb::{Batch, Entry, KeyPath, OpenedFrom, Store, Value};
+use folder::copy_folder;
 
 const FOLDER: &str = "CLUSDB_TEST_TREE_FOLDER";
 
@@ -48,18 +52,6 @@ fn trees(path: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path());
     let is_tree = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with("tree.");
     entries.filter(is_tree).collect()
-}
-
-fn copy_folder(from: &Path, to: &Path) {
-    fs::create_dir(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let to = to.join(entry.file_name());
-        match entry.file_type().unwrap().is_dir() {
-            true => copy_folder(&entry.path(), &to),
-            false => drop(fs::copy(entry.path(), to).unwrap()),
-        }
-    }
 }
 
 fn files_below(folder: &Path) -> Vec<PathBuf> {

@@ -1,7 +1,7 @@
 //! What stands between the store and the naive model: batches made for both, and answers of the one in terms of the other.
 
-use std::fs;
-use std::path::Path;
+#[path = "folder.rs"]
+mod folder;
 
 use clusdb::{
     Batch, BatchError, Change, CommandError, Commit, Entry, Error, JournalView, KeyPath, NameError,
@@ -11,6 +11,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 use tempfile::TempDir;
+
+use folder::copy_folder;
 
 use crate::naive::single::{Info, Plain};
 use crate::naive::{self, Command, Committed, Data, DumpLine, Failure, Line, Shown};
@@ -383,18 +385,5 @@ impl Home {
             self.folder = copy;
         }
         self.open();
-    }
-}
-
-fn copy_folder(from: &Path, to: &Path) {
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            fs::create_dir(&target).unwrap();
-            copy_folder(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).unwrap();
-        }
     }
 }
