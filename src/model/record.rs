@@ -399,7 +399,7 @@ impl<'a> Iterator for Changes<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Value;
+    use crate::model::{State, Value};
 
     fn sample() -> Record {
         let (old, new) = (Value::dword(1), Value::sz("x"));
@@ -489,6 +489,41 @@ mod tests {
             let mut record = Record::new();
             record.push_key(kind, "", false);
             assert_eq!(RecordView::verify(record.payload()).is_ok(), is_valid, "{kind:?}");
+        }
+    }
+
+    /// No batch makes such a record either: the second change says that the value is there, and the first, that it is not.
+    #[test]
+    fn a_record_that_contradicts_itself_is_applied_again_without_a_difference() {
+        let value = Value::dword(7);
+        let mut record = Record::new();
+        record.push_delete_value("", "v", None);
+        record.push_set_value("", "v", value.as_ref(), Some(value.as_ref()));
+        let view = RecordView::verify(record.payload()).unwrap();
+        let mut once = State::new();
+        once.apply(view, 1);
+        let mut twice = once.clone();
+        twice.apply(view, 1);
+        assert_eq!((&twice, twice.digest()), (&once, once.digest()));
+    }
+
+    #[test]
+    fn a_record_that_sets_a_value_and_is_wrong_of_whether_that_changed_anything_is_refused() {
+        let (old, new) = (Value::dword(1), Value::dword(2));
+        for (previous, changed) in [(None, false), (Some(&old), false), (Some(&new), true)] {
+            let mut record = Record::new();
+            record.push(Change {
+                kind: CommandKind::SetValue,
+                key: "K",
+                name: "v",
+                value: Some(new.as_ref()),
+                previous: previous.map(Value::as_ref),
+                changed,
+            });
+            assert!(
+                RecordView::verify(record.payload()).is_err(),
+                "{previous:?}, {changed}"
+            );
         }
     }
 

@@ -176,10 +176,11 @@ impl State {
         let Some(key) = self.keys.get_mut(folded) else {
             return;
         };
-        if change.changed() {
+        let folded_name = case_table::fold(name);
+        // A value that the record takes for an old one is new all the same, when the record does not fit the state.
+        if change.changed() || !key.values.contains_key(folded_name.as_str()) {
             key.touch(time, &mut self.digester);
         }
-        let folded_name = case_table::fold(name);
         match key.values.get_mut(folded_name.as_str()) {
             Some(stored) => {
                 let StoredValue {
