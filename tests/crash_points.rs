@@ -24,7 +24,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Instant;
 
 use sim::{Disk, Loss, Plan, Rng};
-use steps::{resumption, workload};
+use steps::{resumption, unseen_life, workload};
 use workload::{Run, Step};
 use world::World;
 
@@ -72,6 +72,14 @@ fn recover(disk: &Disk, worlds: &[World], seed: u64) -> u64 {
     opened(&run.sim.disk().after(Loss::All), &run.worlds);
     run.steps(&[Step::Close, Step::Open]);
     run.sim.count()
+}
+
+/// Trims what a kill has left, before anybody has opened a port, and loses what was not synced.
+fn trim_unseen(disk: &Disk, worlds: &[World], seed: u64) {
+    let mut run = Run::on(disk, worlds, seed, Plan::Nothing);
+    run.steps(&unseen_life());
+    let (disk, worlds) = run.end();
+    recover(&disk.after(Loss::All), &worlds, seed);
 }
 
 /// Crashes while it recovers and goes on, and recovers from that.
@@ -142,6 +150,9 @@ fn whatever_is_lost_in_a_crash_and_in_one_of_its_recovery_the_store_is_what_it_p
             for end in ends.into_iter().take(ways) {
                 let point = || format!("{at} ({last}), done: {is_done}, {end:?}, seed {seed}");
                 let disk = end.leaves(&disk);
+                if matches!(end, End::Kill) {
+                    at_point(point, || trim_unseen(&disk, &worlds, seed));
+                }
                 let recovery = at_point(point, || recover(&disk, &worlds, seed));
                 tried += 1;
                 for again in 1..=recovery {

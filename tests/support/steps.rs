@@ -122,6 +122,19 @@ pub fn resumption() -> Vec<Step> {
         plain("resumed", 5),
         Step::Get("all"),
         Step::AcknowledgeWith("all", setting("done", 50)),
+        // A backup that was told of is there.
+        Step::Restore,
+    ]
+}
+
+/// A life in which nobody opens a port, and what all have acknowledged before it goes.
+pub fn unseen_life() -> Vec<Step> {
+    vec![
+        Step::OpenUnseen,
+        Step::Snapshot,
+        commit("unseen", 2000),
+        Step::Snapshot,
+        Step::Trim,
     ]
 }
 

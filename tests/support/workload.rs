@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clusdb::{Batch, Commit, Error, KeyPath, Notification, Port, Reader, Store, Value, ValueType};
+use clusdb::{Batch, Commit, Error, KeyPath, Notification, Options, Port, Reader, Store, Value, ValueType};
 
 use crate::harness::{build, committed, dump, path};
 use crate::naive;
@@ -24,6 +24,8 @@ const SEGMENT_BYTES: u64 = 4096;
 pub enum Step {
     /// Opens the store, and looks at all of it.
     Open,
+    /// Opens the store, and looks at no port: each stays as the last life has left it.
+    OpenUnseen,
     Close,
     Commit(naive::Batch),
     /// One thread commits the first; the others come meanwhile, and are a group.
@@ -117,6 +119,7 @@ impl Run {
     pub fn step(&mut self, step: &Step) -> Result<(), Error> {
         match step {
             Step::Open => self.open(),
+            Step::OpenUnseen => self.open_unseen(),
             Step::Close => self.close(),
             Step::Commit(wanted) => self.commit(wanted),
             Step::Group(wanted) => self.commit_group(wanted),
@@ -187,11 +190,14 @@ impl Run {
         Ok(())
     }
 
-    fn open(&mut self) -> Result<(), Error> {
-        let options = Store::options()
+    fn options(&self) -> Options {
+        Store::options()
             .env(self.sim.env())
-            .segment_size_bytes(SEGMENT_BYTES);
-        let store = options.open(self.sim.path("store"))?;
+            .segment_size_bytes(SEGMENT_BYTES)
+    }
+
+    fn open(&mut self) -> Result<(), Error> {
+        let store = self.options().open(self.sim.path("store"))?;
         let seen = Seen::of(&store)?;
         let epoch = store.stat()?.epoch;
         let is_seen = |world: &World| world.shows(&seen) && world.epoch.is_none_or(|known| known == epoch);
@@ -207,10 +213,26 @@ impl Run {
         let oldest = seen.oldest().unwrap_or(world.last() + 1);
         world.oldest = (oldest, oldest);
         self.worlds = vec![world];
+        self.begin(store);
+        Ok(())
+    }
+
+    fn open_unseen(&mut self) -> Result<(), Error> {
+        let store = self.options().open(self.sim.path("store"))?;
+        let log = committed(&store.log(1..=u64::MAX)?);
+        self.worlds.retain(|world| {
+            let oldest = log.first().map_or(world.last() + 1, |record| record.sequence);
+            log == world.log_from(oldest)
+        });
+        assert!(!self.worlds.is_empty(), "the log cannot be {log:?}");
+        self.begin(store);
+        Ok(())
+    }
+
+    fn begin(&mut self, store: Store) {
         self.store = Some(store);
         self.is_poisoned = false;
         self.was_closed = false;
-        Ok(())
     }
 
     fn close(&mut self) -> Result<(), Error> {
@@ -492,25 +514,22 @@ impl Run {
             return Ok(());
         };
         let done = store.backup(self.sim.path("backup"));
-        // What the store shows, whatever becomes of a commit that nobody knows the end of.
-        let backup = self.worlds[0].backup();
+        // What the store shows, whatever becomes of a commit that nobody knows the end of; ports may be in either way.
+        let log = self.worlds[0].log_from(1);
+        let shown = self.worlds.iter().filter(|world| world.log_from(1) == log);
+        let backups: Vec<_> = shown.map(|world| Some(world.backup())).collect();
         for world in &mut self.worlds {
-            match done {
-                Ok(_) => world.backups = vec![Some(backup.clone())],
-                Err(_) => world.backups.push(Some(backup.clone())),
+            if done.is_ok() {
+                world.backups.clear();
             }
+            world.backups.extend(backups.iter().cloned());
         }
         done.map(drop)
     }
 
     fn restore(&mut self) -> Result<(), Error> {
         let path = self.sim.path("restored");
-        let options = || {
-            Store::options()
-                .env(self.sim.env())
-                .segment_size_bytes(SEGMENT_BYTES)
-        };
-        let is_new = match options().restore(self.sim.path("backup"), &path) {
+        let is_new = match self.options().restore(self.sim.path("backup"), &path) {
             Ok(_) => true,
             // Of an earlier backup, perhaps.
             Err(Error::StoreExists { .. }) => false,
@@ -522,7 +541,7 @@ impl Run {
             }
             Err(error) => return Err(error),
         };
-        let store = options().open(&path)?;
+        let store = self.options().open(&path)?;
         let seen = Seen::of(&store)?;
         let is_one = |world: &World| world.backups.iter().flatten().any(|backup| backup.shows(&seen));
         assert!(
