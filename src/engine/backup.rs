@@ -269,7 +269,8 @@ fn copy_ports(env: &dyn Env, from: &Path, to: &Path) -> Result<()> {
     for gone in list(to)?.iter().filter(|name| !names.contains(name)) {
         remove_if_there(env, &to.join(gone))?;
     }
-    Ok(())
+    // A port that was removed does not come back.
+    env.sync_dir(to).context("sync the folder", to)
 }
 
 /// Removes what a backup no longer needs: snapshots other than its own, and segments before its first.
