@@ -22,6 +22,7 @@ pub(crate) const PORT_MAGIC: Magic = *b"CLUSDBpt";
 pub(crate) const BACKUP_MAGIC: Magic = *b"CLUSDBbk";
 pub(crate) const NOTE_MAGIC: Magic = *b"CLUSDBtn";
 pub(crate) const SNAPSHOT_MAGIC: Magic = *b"CLUSDBsn";
+pub(crate) const SIDECAR_MAGIC: Magic = *b"CLUSDBix";
 
 pub(crate) fn put<const N: usize>(bytes: &mut [u8], offset: usize, field: [u8; N]) {
     bytes[offset..offset + N].copy_from_slice(&field);

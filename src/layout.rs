@@ -21,6 +21,7 @@ const SNAPSHOTS: &str = "snapshots";
 const SEGMENT_EXTENSION: &str = "segment";
 const PORT_EXTENSION: &str = "port";
 const NOTE_EXTENSION: &str = "trimmed";
+const SIDECAR_EXTENSION: &str = "index";
 const SNAPSHOT_EXTENSION: &str = "snapshot";
 /// A file that is being written, to be renamed when it is whole. What a crash leaves of it is removed.
 const UNFINISHED_EXTENSION: &str = "unfinished";
@@ -77,6 +78,16 @@ impl Layout {
 
     pub(crate) fn parse_segment(name: &OsStr) -> Option<u64> {
         sequence_of(name, SEGMENT_EXTENSION)
+    }
+
+    /// The index of a sealed segment, beside it.
+    pub(crate) fn sidecar(&self, first_sequence: u64) -> PathBuf {
+        self.journal()
+            .join(format!("{first_sequence:020}.{SIDECAR_EXTENSION}"))
+    }
+
+    pub(crate) fn parse_sidecar(name: &OsStr) -> Option<u64> {
+        sequence_of(name, SIDECAR_EXTENSION)
     }
 
     pub(crate) fn snapshots(&self) -> PathBuf {

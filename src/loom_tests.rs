@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use crate::engine::{Engine, Source};
 use crate::env::{Env, File, Map, PAGE_BYTES, Page, Tracked};
 use crate::error::{Error, Result};
-use crate::journal::{Filter, FollowedHead, HeadState, Segment, SegmentHeader};
+use crate::journal::{FollowedHead, HeadState, Segment, SegmentHeader};
 use crate::model::{Batch, KeyPath, Value};
 use crate::options::Options;
 use crate::port::Port;
@@ -219,13 +219,7 @@ fn sets(byte: u8, bytes: usize) -> Batch {
 /// The sequence numbers and the new values of the records up to this one.
 fn log(engine: &Engine, last: u64) -> Result<Vec<(u64, Vec<u8>)>> {
     let mut position = engine.journal.position_after(0)?;
-    Ok(shown(&JournalView::read(
-        &engine.journal,
-        &mut position,
-        last,
-        Filter::Everything,
-        u64::MAX,
-    )?))
+    Ok(shown(&JournalView::of_log(&engine.journal, &mut position, last)?))
 }
 
 fn shown(view: &JournalView) -> Vec<(u64, Vec<u8>)> {
@@ -394,7 +388,7 @@ fn a_view_keeps_its_bytes_when_their_segment_is_trimmed() {
             }
         });
         let mut begin = engine.journal.position_after(0).unwrap();
-        let view = JournalView::read(&engine.journal, &mut begin, 2, Filter::Everything, u64::MAX);
+        let view = JournalView::of_log(&engine.journal, &mut begin, 2);
         trimming.join().unwrap();
         let all = [(1, vec![1; 3500]), (2, vec![2; 8])];
         match view {

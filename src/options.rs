@@ -118,11 +118,11 @@ impl Options {
         self
     }
 
-    /// Bytes of one segment of the journal; 16 MiB by default, at least 4 KiB and at most 1 TiB, in whole blocks of
+    /// Bytes of one segment of the journal; 16 MiB by default, at least 4 KiB and at most 16 GiB, in whole blocks of
     /// 4 KiB. A larger record gets a segment of its own.
     #[must_use]
     pub fn segment_size_bytes(mut self, bytes: u64) -> Options {
-        self.segment_size_bytes = bytes.clamp(4096, 1 << 40).next_multiple_of(4096);
+        self.segment_size_bytes = bytes.clamp(4096, 1 << 34).next_multiple_of(4096);
         self
     }
 

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use crate::engine::{OpenedFrom, Source};
 use crate::epoch::Epoch;
 use crate::error::{Error, Result};
-use crate::journal::Filter;
 use crate::model::case_table::fold;
 use crate::model::{
     Batch, Entry, KeyInfo, KeyPath, ReadBatch, ReadReply, Record, State, Value, ValueType, View, evaluate,
@@ -313,7 +312,7 @@ impl Reader {
         let last = visible.sequence.min(*sequences.end());
         let first = (*sequences.start()).max(journal.first_sequence());
         let mut position = journal.position_after((first - 1).min(visible.sequence))?;
-        JournalView::read(journal, &mut position, last, Filter::Everything, u64::MAX)
+        JournalView::of_log(journal, &mut position, last)
     }
 
     /// Figures of the store.

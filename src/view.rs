@@ -37,28 +37,38 @@ pub struct JournalView {
 }
 
 impl JournalView {
-    /// Reads the journal behind `position` up to `last`, and moves the position behind what was read. Stops before
-    /// a batch that would make the view larger than `limit_bytes`, unless it is the first.
-    pub(crate) fn read(
-        journal: &Journal,
-        position: &mut Position,
-        last: u64,
-        filter: Filter,
-        limit_bytes: u64,
-    ) -> Result<JournalView> {
-        let mut view = JournalView {
+    fn new(filter: Filter) -> JournalView {
+        JournalView {
             spans: Vec::new(),
             filter,
             batches: 0,
-        };
-        let mut bytes: u64 = 0;
+        }
+    }
+
+    /// All records behind `position` up to `last`.
+    pub(crate) fn of_log(journal: &Journal, position: &mut Position, last: u64) -> Result<JournalView> {
+        let mut view = JournalView::new(Filter::Everything);
         journal.scan(position, last, &mut |visited| {
-            let frame = &visited.frame;
             visited.verify()?;
-            if !view.filter.shows_record(frame) {
-                return Ok(true);
-            }
-            bytes = bytes.saturating_add(frame.bytes() as u64);
+            view.push(visited);
+            Ok(true)
+        })?;
+        Ok(view)
+    }
+
+    /// What the filter shows behind `position` up to `end`. Moves the position behind what was looked at. Stops before
+    /// a batch that would make the view larger than `limit_bytes`, unless it is the first.
+    pub(crate) fn of_port(
+        journal: &Journal,
+        position: &mut Position,
+        end: Position,
+        filter: &Filter,
+        limit_bytes: u64,
+    ) -> Result<JournalView> {
+        let mut view = JournalView::new(filter.clone());
+        let mut bytes: u64 = 0;
+        journal.scan_shown(filter, position, end, &mut |visited| {
+            bytes = bytes.saturating_add(visited.frame.bytes() as u64);
             if bytes > limit_bytes && view.batches > 0 {
                 return Ok(false);
             }

@@ -11,6 +11,7 @@ mod naive;
 #[allow(dead_code, reason = "shared with the tests of crashes")]
 mod sim;
 #[path = "support/steps.rs"]
+#[allow(dead_code, reason = "shared with the tests of crashes")]
 mod steps;
 #[path = "support/workload.rs"]
 #[allow(dead_code, reason = "shared with the tests of crashes")]

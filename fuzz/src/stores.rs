@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use clusdb::{Batch, Epoch, Error, KeyPath, OpenedFrom, Options, Store, Value};
+use clusdb::{Batch, Epoch, Error, KeyPath, OpenedFrom, Options, Port, Store, Value};
 
 /// A small store, or the backup of one: its files, each by its name and bytes, in order.
 type Master = Vec<(String, Vec<u8>)>;
@@ -158,6 +158,55 @@ pub fn backup() -> &'static Master {
         store.backup(&path).expect("a backup");
         read_files(&path)
     })
+}
+
+const FOLLOWED: &str = "Key1";
+
+/// With a port that has got all, and acknowledged nothing, and a sidecar for each sealed segment.
+#[must_use]
+pub fn indexed() -> &'static Master {
+    static MASTER: OnceLock<Master> = OnceLock::new();
+    MASTER.get_or_init(|| {
+        let home = folder();
+        let path = home.path().join("store");
+        let store = new_store(&path);
+        let key = KeyPath::parse(FOLLOWED).expect("a path");
+        let port = store.port("p", &key).expect("a new port");
+        for number in 0..48 {
+            commit(&store, number);
+        }
+        assert_eq!(shown(&port), expected());
+        store.close().expect("a clean close");
+        read_files(&path)
+    })
+}
+
+fn shown(port: &Port) -> Vec<u64> {
+    let got = port.try_get().expect("a get").expect("batches");
+    got.batches().map(|batch| batch.sequence()).collect()
+}
+
+/// Of the keys of `commit`, every third is the port's.
+fn expected() -> Vec<u64> {
+    (0..48u64)
+        .filter(|number| number % 3 == 1)
+        .map(|number| number + 1)
+        .collect()
+}
+
+/// Shows what a port has to show, whatever stands in the sidecars.
+pub fn follow_patched(data: &[u8]) {
+    let home = folder();
+    let path = home.path().join("store");
+    let is_sidecar = |name: &str| name.ends_with(".index");
+    let (sidecars, others): (Master, Master) =
+        indexed().iter().cloned().partition(|(name, _)| is_sidecar(name));
+    write_patched(&others, &path, b"");
+    write_patched(&sidecars, &path, data);
+    fs::write(path.join("lock"), "").expect("a file");
+    let store = options().open(&path).expect("a store");
+    let port = store.open_port("p").expect("a port");
+    assert_eq!(shown(&port), expected());
 }
 
 /// All files that are not empty.

@@ -19,6 +19,11 @@ pub fn kept(data: &[u8]) {
     stores::open_patched(stores::trimmed(), data);
 }
 
+/// Sidecars: whatever stands in them, the port shows what is its.
+pub fn sidecars(data: &[u8]) {
+    stores::follow_patched(data);
+}
+
 /// Operations with a fault plan, in the simulated environment: what was promised is kept.
 pub fn plans(data: &[u8]) {
     plans::run(data);

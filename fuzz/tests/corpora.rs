@@ -10,10 +10,11 @@ use clusdb_fuzz::{Patch, backup, encode_patches, fields, killed, targets, trimme
 
 type Target = fn(&[u8]);
 
-const TARGETS: [(&str, Target); 9] = [
+const TARGETS: [(&str, Target); 10] = [
     ("plans", targets::plans),
     ("kept", targets::kept),
     ("backup", targets::backup),
+    ("sidecars", targets::sidecars),
     ("recovery", targets::recovery),
     ("record", targets::record),
     ("batch", targets::batch),
@@ -99,6 +100,21 @@ fn the_seeds_are_what_the_encoder_gives() {
                     &encode_patches(&[patch]),
                 );
             }
+        }
+    }
+    for (index, offset) in [0, 20, 44, 61, 66, 70, 74, 90, 200, 900].into_iter().enumerate() {
+        for action in [0, 2, 3] {
+            let patch = Patch {
+                file: index as u8,
+                offset,
+                byte: 0x55,
+                action,
+            };
+            write(
+                "sidecars",
+                &format!("offset{offset}-action{action}"),
+                &encode_patches(&[patch]),
+            );
         }
     }
     for (index, batch) in batches().iter().enumerate() {

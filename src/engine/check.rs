@@ -145,6 +145,9 @@ impl Checked {
             }
         })?;
         self.report.faults.extend(survey.faults.iter().cloned());
+        for (path, error) in &survey.sidecars {
+            self.spoils(error.clone(), path.clone());
+        }
         self.report.missing.extend(survey.missing.iter().cloned());
         self.report.records = survey.records;
         self.report.torn_tail = survey.torn_tail.clone();

@@ -65,7 +65,7 @@ impl Follower {
             identity => identity?,
         };
         let head = Arc::new(FollowedHead::open(&*env, &layout.head())?);
-        let (identity, journal) = open_journal(&*env, &layout, identity)?;
+        let (identity, journal) = open_journal(&env, &layout, identity)?;
         let position = match believable(&head, &identity) {
             Some(fields) => position_of(&fields),
             // It vouches for nothing; what the journal says of itself is durable all the same.
@@ -206,13 +206,13 @@ impl Follower {
 }
 
 /// Opens the journal. Where it was trimmed meanwhile, the store file says so before anything is gone.
-fn open_journal(env: &dyn Env, layout: &Layout, mut identity: Identity) -> Result<(Identity, Journal)> {
+fn open_journal(env: &Arc<dyn Env>, layout: &Layout, mut identity: Identity) -> Result<(Identity, Journal)> {
     loop {
         let error = match Journal::follow(env, layout, &identity) {
             Ok(journal) => return Ok((identity, journal)),
             Err(error) => error,
         };
-        let now = Identity::read(env, &layout.store())?;
+        let now = Identity::read(&**env, &layout.store())?;
         if now == identity {
             return Err(error);
         }

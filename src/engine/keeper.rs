@@ -160,6 +160,7 @@ impl Keeper {
                 true => self.keep(),
                 false => Ok(()),
             });
+            let kept = kept.and_then(|()| self.journal.make_sidecars());
             if let Err(error) = kept
                 && self.check_running().is_ok()
             {

@@ -240,12 +240,15 @@ fn is_empty(env: &dyn Env, path: &Path) -> Result<bool> {
     Ok(frames.is_none_or(|frames| frames.iter().all(|byte| *byte == 0)))
 }
 
-/// Removes segments that were trimmed, and came back in part after a crash.
+/// Removes segments that were trimmed, and came back in part after a crash; and sidecars of segments that are not there.
 fn remove_trimmed(env: &dyn Env, layout: &Layout, identity: &Identity) -> Result<()> {
     let journal = layout.journal();
     let names = env.list_dir(&journal).context("list", &journal)?;
-    let firsts = names.iter().filter_map(|name| Layout::parse_segment(name));
-    let gone: Vec<_> = firsts.filter(|first| *first < identity.trim_base).collect();
+    let firsts: Vec<_> = names
+        .iter()
+        .filter_map(|name| Layout::parse_segment(name))
+        .collect();
+    let (gone, kept): (Vec<_>, Vec<_>) = firsts.into_iter().partition(|first| *first < identity.trim_base);
     if !gone.is_empty() {
         // The store file that says so may have its name in the page cache only.
         env.sync_dir(layout.root())
@@ -253,6 +256,10 @@ fn remove_trimmed(env: &dyn Env, layout: &Layout, identity: &Identity) -> Result
     }
     for first in gone {
         remove_if_there(env, &layout.segment(first))?;
+    }
+    let sidecars = names.iter().filter_map(|name| Layout::parse_sidecar(name));
+    for orphan in sidecars.filter(|first| !kept.contains(first)) {
+        remove_if_there(env, &layout.sidecar(orphan))?;
     }
     Ok(())
 }

@@ -170,6 +170,7 @@ fn begin_at(
     aside.sync()?;
     identity.trimmed(first).write(env, &layout.store())?;
     for segment in gone {
+        remove_if_there(env, &layout.sidecar(*segment))?;
         remove_if_there(env, &layout.segment(*segment))?;
     }
     sync_parent(env, &layout.segment(first))
@@ -209,6 +210,7 @@ fn cut_at(
     }
     for segment in gone {
         let path = layout.segment(*segment);
+        remove_if_there(env, &layout.sidecar(*segment))?;
         // One without a record left is not kept: the branch's own takes its name.
         match *segment == end.segment && end.sequence >= *segment {
             true => cut_segment(env, &path, end.offset)?,

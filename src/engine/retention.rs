@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::keeper::Keeper;
 use super::snapshots::{self, KEPT};
 use crate::error::{Error, IoContext, Result, TrimReason};
-use crate::journal::{Filter, Position, Segment};
+use crate::journal::{Filter, ListId, Position, Segment};
 use crate::layout::{Layout, remove_if_there};
 use crate::model::RecordView;
 use crate::port_file::{Cursor, PortFile};
@@ -187,9 +187,8 @@ impl Keeper {
 
     /// Folds what was acknowledged with batches behind this record.
     fn fold_behind(&self, sequence: u64, standings: &mut [Standing]) -> Result<()> {
-        let last = self.position()?.sequence;
         let begin = self.journal.position_after(sequence)?;
-        self.fold_acknowledgements(begin, last, standings)
+        self.fold_acknowledgements(begin, self.position()?, standings)
     }
 
     /// The segments that go, from the oldest on.
@@ -214,6 +213,7 @@ impl Keeper {
             };
             let candidate = Candidate {
                 segment: Arc::clone(segment),
+                behind: Position::at_beginning(next),
                 end,
                 bytes,
             };
@@ -240,54 +240,53 @@ impl Keeper {
 
     /// Which ports would show a record of this segment that they have not acknowledged: first and last record of each.
     fn needed(&self, candidate: &Candidate, standings: &mut [Standing]) -> Result<Vec<Need>> {
-        let first = candidate.segment.header.first_sequence;
-        let begin = self.journal.position_after(first - 1)?;
-        let last = candidate.end - 1;
-        self.fold_acknowledgements(begin, last, standings)?;
-        let mut needs: Vec<Need> = Vec::new();
-        let behind: Vec<_> = (0..standings.len())
-            .filter(|index| standings[*index].floor < last)
-            .collect();
-        if behind.is_empty() {
-            return Ok(needs);
-        }
-        let mut position = begin;
-        self.journal.scan(&mut position, last, &mut |visited| {
-            let sequence = visited.frame.meta.sequence;
-            for index in &behind {
-                let standing = &standings[*index];
-                if sequence <= standing.floor || !standing.filter.shows_record(&visited.frame) {
-                    continue;
-                }
-                match needs.iter_mut().find(|need| need.standing == *index) {
-                    Some(need) => need.last = sequence,
-                    None => needs.push(Need {
-                        standing: *index,
-                        first: sequence,
-                        last: sequence,
-                    }),
-                }
+        let begin = Position::at_beginning(&candidate.segment);
+        let end = candidate.behind;
+        self.fold_acknowledgements(begin, end, standings)?;
+        let mut needs = Vec::new();
+        for (index, standing) in standings.iter().enumerate() {
+            if standing.floor >= end.sequence {
+                continue;
             }
-            Ok(true)
-        })?;
+            let mut found: Option<(u64, u64)> = None;
+            let mut position = begin;
+            self.journal
+                .scan_shown(&standing.filter, &mut position, end, &mut |visited| {
+                    let sequence = visited.frame.meta.sequence;
+                    if sequence > standing.floor {
+                        found = Some((found.map_or(sequence, |(first, _)| first), sequence));
+                    }
+                    Ok(true)
+                })?;
+            needs.extend(found.map(|(first, last)| Need {
+                standing: index,
+                first,
+                last,
+            }));
+        }
         Ok(needs)
     }
 
     /// Acknowledgements that stand in records go with them: the note has them.
-    fn fold_acknowledgements(&self, begin: Position, last: u64, standings: &mut [Standing]) -> Result<()> {
-        let mut found = Vec::new();
-        let mut position = begin;
-        self.journal.scan(&mut position, last, &mut |visited| {
-            found.extend(RecordView::verified(visited.frame.payload).acknowledgement());
-            Ok(true)
-        })?;
-        for acknowledgement in found {
-            let is_own = |standing: &&mut Standing| standing.port_id == acknowledgement.port_id;
-            let Some(standing) = standings.iter_mut().find(is_own) else {
-                continue;
-            };
-            if acknowledgement.sequence > standing.cursor.sequence {
-                let sequence = acknowledgement.sequence;
+    fn fold_acknowledgements(
+        &self,
+        begin: Position,
+        end: Position,
+        standings: &mut [Standing],
+    ) -> Result<()> {
+        for standing in standings {
+            let mut newest = None;
+            let mut position = begin;
+            let lists = [ListId::acknowledgements(&standing.port_id)];
+            self.journal.select(&lists, &mut position, end, &mut |visited| {
+                let record = RecordView::verified(visited.frame.payload);
+                let own = record
+                    .acknowledgement()
+                    .filter(|own| own.port_id == standing.port_id);
+                newest = newest.max(own.map(|own| own.sequence));
+                Ok(true)
+            })?;
+            if let Some(sequence) = newest.filter(|newest| *newest > standing.cursor.sequence) {
                 let at = self.journal.position_after(sequence)?;
                 standing.cursor = Cursor {
                     epoch: self.identity.epoch_of(sequence),
@@ -363,6 +362,8 @@ impl Keeper {
 /// A segment that may go, and the first sequence number behind it.
 struct Candidate {
     segment: Arc<Segment>,
+    /// The place behind its last frame.
+    behind: Position,
     end: u64,
     bytes: u64,
 }
@@ -377,6 +378,8 @@ struct Need {
 /// Removes the files, from the oldest on: after a crash, what is left is above a store file that says so.
 fn remove_segments<'a>(keeper: &Keeper, gone: impl Iterator<Item = &'a Arc<Segment>>) -> Result<()> {
     for segment in gone {
+        let sidecar = keeper.layout.sidecar(segment.header.first_sequence);
+        remove_if_there(&*keeper.env, &sidecar)?;
         remove_if_there(&*keeper.env, &segment.path)?;
     }
     let folder = keeper.layout.journal();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::frame::Frame;
 use super::segment::{SEGMENT_HEADER_BYTES, Segment, SegmentHeader};
+use super::select::Sidecars;
 use super::{Journal, Position};
 use crate::env::{Env, File};
 use crate::error::{Error, IoContext, Result};
@@ -19,11 +20,17 @@ impl Journal {
     ///
     /// # Errors
     /// Also those of a journal that was trimmed after its identity was read.
-    pub(crate) fn follow(env: &dyn Env, layout: &Layout, identity: &Identity) -> Result<Journal> {
+    pub(crate) fn follow(env: &Arc<dyn Env>, layout: &Layout, identity: &Identity) -> Result<Journal> {
         let journal = Journal {
             segments: Mutex::new(Vec::new()),
+            // They are the writer's.
+            sidecars: Sidecars {
+                env: Arc::clone(env),
+                layout: layout.clone(),
+                are_made: false,
+            },
         };
-        journal.open_new_segments(env, layout, identity)?;
+        journal.open_new_segments(&**env, layout, identity)?;
         let first = lock(&journal.segments)
             .first()
             .map(|segment| segment.header.first_sequence);

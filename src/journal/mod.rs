@@ -5,8 +5,11 @@ mod filter;
 mod follow;
 mod frame;
 mod head;
+mod index;
 mod recovery;
 mod segment;
+mod select;
+mod sidecar;
 mod survey;
 #[cfg(test)]
 mod tests;
@@ -18,6 +21,7 @@ pub(crate) use filter::{Filter, is_deletion};
 pub(crate) use follow::replay;
 pub(crate) use frame::{FRAME_HEADER_BYTES, Frame, FrameKind, RecordMeta};
 pub(crate) use head::{FollowedHead, Head, HeadFields, HeadState, read_head};
+pub(crate) use index::ListId;
 pub use recovery::TornTail;
 pub(crate) use recovery::{Found, Recovered, Recovery, Voucher};
 pub(crate) use segment::{SEGMENT_BLOCK_BYTES, SEGMENT_HEADER_BYTES, Segment, SegmentHeader};
@@ -30,6 +34,7 @@ use crate::sync::{Mutex, lock};
 use frame::{Chain, append_frame, frame_bytes};
 use recovery::End;
 use segment::Mark;
+use select::Sidecars;
 pub(crate) use survey::Survey;
 
 /// A new segment's file is this long at first, and is made twice as long whenever it is full.
@@ -47,11 +52,24 @@ pub(crate) struct Position {
     pub(crate) offset: u64,
 }
 
+impl Position {
+    /// The place before the first frame of a segment.
+    pub(crate) fn at_beginning(segment: &Segment) -> Position {
+        Position {
+            sequence: segment.header.first_sequence - 1,
+            checksum: segment.header.previous,
+            segment: segment.header.first_sequence,
+            offset: SEGMENT_HEADER_BYTES as u64,
+        }
+    }
+}
+
 /// The segments, for all who read them.
 #[derive(Debug)]
 pub(crate) struct Journal {
     /// In order; never empty.
     segments: Mutex<Vec<Arc<Segment>>>,
+    sidecars: Sidecars,
 }
 
 /// A frame of the journal, and where it is mapped.
@@ -112,6 +130,11 @@ impl Journal {
         let segment = Arc::clone(&recovered.segments[recovered.segments.len() - 1]);
         let journal = Arc::new(Journal {
             segments: Mutex::new(recovered.segments),
+            sidecars: Sidecars {
+                env: Arc::clone(env),
+                layout: layout.clone(),
+                are_made: true,
+            },
         });
         let writer = Writer {
             env: Arc::clone(env),
@@ -203,12 +226,7 @@ impl Journal {
         let (segment, _) = self.segment_of(sequence);
         let first = segment.header.first_sequence;
         if sequence < first {
-            return Ok(Position {
-                sequence: first - 1,
-                checksum: segment.header.previous,
-                segment: first,
-                offset: SEGMENT_HEADER_BYTES as u64,
-            });
+            return Ok(Position::at_beginning(&segment));
         }
         let map = segment.map()?;
         let bytes = map.get(0..map.stable_bytes()).unwrap_or_default();

@@ -211,6 +211,7 @@ impl Recovery<'_> {
         for name in &names {
             match Layout::parse_segment(name) {
                 Some(first) => firsts.push(first),
+                None if Layout::parse_sidecar(name).is_some() => {}
                 None => tracing::warn!(?name, "passed over a file that is no segment"),
             }
         }

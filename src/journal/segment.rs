@@ -1,9 +1,13 @@
 //! A segment: one file of the journal. A header, then frames, then zeroes.
 
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::Position;
 use super::frame::{Frame, Salt};
+use super::select::Indexed;
+use super::sidecar::Binding;
 use crate::env::{Env, File, Map};
 use crate::epoch::Epoch;
 use crate::error::{Error, IoContext, Result};
@@ -103,6 +107,8 @@ pub(crate) struct Segment {
     map: Mutex<Option<Arc<Map>>>,
     /// In order, the first frame first.
     marks: Mutex<Vec<Mark>>,
+    /// Which frames touch what.
+    pub(super) indexed: Mutex<Indexed>,
 }
 
 impl Segment {
@@ -119,6 +125,25 @@ impl Segment {
             stable_bytes: AtomicU64::new(first.offset),
             map: Mutex::new(None),
             marks: Mutex::new(vec![first]),
+            indexed: Mutex::new(Indexed::new(first)),
+        }
+    }
+
+    /// The place of the first frame.
+    pub(super) fn first_mark(&self) -> Mark {
+        Mark {
+            sequence: self.header.first_sequence,
+            offset: SEGMENT_HEADER_BYTES as u64,
+        }
+    }
+
+    /// What a sidecar is bound to, once the segment is sealed; `behind` is the place behind its last frame.
+    pub(super) fn binding(&self, behind: Position) -> Binding {
+        Binding {
+            nonce: self.header.nonce,
+            first_sequence: self.header.first_sequence,
+            last_sequence: behind.sequence,
+            last_checksum: behind.checksum,
         }
     }
 
@@ -214,20 +239,31 @@ impl Segment {
 
     /// The frame at this offset, verified, if it is the one with this sequence number.
     pub(crate) fn frame<'a>(&self, bytes: &'a [u8], offset: u64, sequence: u64) -> Result<Frame<'a>> {
+        self.frame_within(bytes, offset, sequence..=sequence)
+    }
+
+    /// The frame at this offset, verified, if it is one of these sequence numbers.
+    pub(super) fn frame_within<'a>(
+        &self,
+        bytes: &'a [u8],
+        offset: u64,
+        sequences: RangeInclusive<u64>,
+    ) -> Result<Frame<'a>> {
         let frame = usize::try_from(offset)
             .ok()
             .and_then(|offset| Frame::at(bytes, offset, &self.salt));
         match frame {
-            Some(frame) if frame.meta.sequence == sequence => Ok(frame),
-            Some(frame) => Err(Error::damaged(
-                &self.path,
-                offset,
-                format!("the record {sequence}"),
-                format!("the record {}", frame.meta.sequence),
-            )),
-            None => {
-                let expected = format!("the record {sequence}");
-                Err(Error::damaged(&self.path, offset, expected, "no valid frame"))
+            Some(frame) if sequences.contains(&frame.meta.sequence) => Ok(frame),
+            found => {
+                let (first, last) = (sequences.start(), sequences.end());
+                let expected = match first == last {
+                    true => format!("the record {first}"),
+                    false => format!("one of the records {first} to {last}"),
+                };
+                let found = found.map_or("no valid frame".to_owned(), |frame| {
+                    format!("the record {}", frame.meta.sequence)
+                });
+                Err(Error::damaged(&self.path, offset, expected, found))
             }
         }
     }

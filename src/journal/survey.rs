@@ -1,15 +1,17 @@
 //! A look at the whole journal that does not stop at the first fault, and changes nothing.
 
 use std::ops::RangeInclusive;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::decision::{Next, Rest, Verdict, Vouched, decide};
 use super::frame::{ALIGNMENT, Frame};
+use super::index::Index;
 use super::recovery::{Recovery, classify_rest};
 use super::segment::{SEGMENT_HEADER_BYTES, Segment};
+use super::sidecar::Sidecar;
 use super::{Position, TornTail};
 use crate::error::{Error, Result};
-use crate::model::RecordView;
+use crate::model::{MalformedRecord, RecordView};
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -18,6 +20,8 @@ pub(crate) struct Survey {
     pub(crate) faults: Vec<Error>,
     /// Records that should be there and cannot be read.
     pub(crate) missing: Vec<RangeInclusive<u64>>,
+    /// Sidecars that are not those of their segments, and why.
+    pub(crate) sidecars: Vec<(PathBuf, Error)>,
     /// The first sequence numbers of all segments.
     pub(crate) segments: Vec<u64>,
     /// The first segment behind all faults; none if the last one has one.
@@ -115,12 +119,37 @@ impl Recovery<'_> {
         }
         place.checksum = Some(previous);
         let mut offset = SEGMENT_HEADER_BYTES;
+        let (mut index, faults) = (Index::default(), survey.faults.len());
         loop {
-            offset = self.survey_frames(&segment, &bytes, offset, place, survey, visit);
+            offset = self.survey_frames(&segment, &bytes, offset, place, survey, &mut |offset, frame| {
+                let record = RecordView::verify(frame.payload)?;
+                index.add(offset, frame);
+                visit(frame.meta.sequence, record, frame.meta.time);
+                Ok(())
+            });
             match self.survey_gap(&segment, &bytes, offset, place, survey) {
                 Some(next) => offset = next,
-                None => return,
+                None => break,
             }
+        }
+        // What a damaged segment's sidecar says is found out when the segment is whole again.
+        if survey.faults.len() == faults {
+            self.survey_sidecar(&segment, place, &index, survey);
+        }
+    }
+
+    fn survey_sidecar(&self, segment: &Segment, place: &Place, index: &Index, survey: &mut Survey) {
+        let binding = segment.binding(Position {
+            sequence: place.sequence,
+            checksum: place.checksum.unwrap_or_default(),
+            ..Position::at_beginning(segment)
+        });
+        let path = self.layout.sidecar(binding.first_sequence);
+        let compared = Sidecar::open(self.env, &path, &binding);
+        if let Err(error) =
+            compared.and_then(|sidecar| sidecar.map_or(Ok(()), |sidecar| sidecar.compare(index)))
+        {
+            survey.sidecars.push((path, error));
         }
     }
 
@@ -132,7 +161,7 @@ impl Recovery<'_> {
         mut offset: usize,
         place: &mut Place,
         survey: &mut Survey,
-        visit: &mut dyn FnMut(u64, RecordView<'_>, i64),
+        visit: &mut dyn FnMut(usize, &Frame<'_>) -> Result<(), MalformedRecord>,
     ) -> usize {
         while let Some(frame) = Frame::at(bytes, offset, &segment.salt) {
             let sequence = frame.meta.sequence;
@@ -143,11 +172,8 @@ impl Recovery<'_> {
             if let Err(error) = self.check_vouchers(segment, offset, &frame) {
                 survey.fault(error, place, first, offset);
             }
-            match RecordView::verify(frame.payload) {
-                Ok(record) => {
-                    survey.records += 1;
-                    visit(sequence, record, frame.meta.time);
-                }
+            match visit(offset, &frame) {
+                Ok(()) => survey.records += 1,
                 Err(malformed) => {
                     let at = offset + super::FRAME_HEADER_BYTES + malformed.offset;
                     let error = Error::damaged(&segment.path, at as u64, malformed.expected, "other bytes");

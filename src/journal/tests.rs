@@ -142,7 +142,7 @@ fn damage_of(result: Result<Opened>) -> (PathBuf, u64) {
 fn the_journal_itself_vouches_for_all_but_its_last_group() {
     let fixture = Fixture::new();
     let mut opened = fixture.open();
-    let follow = || Journal::follow(&fixture.probe, &fixture.layout, &fixture.identity).unwrap();
+    let follow = || Journal::follow(&fixture.probe.env(), &fixture.layout, &fixture.identity).unwrap();
     assert_eq!(follow().vouched_end().unwrap().sequence, 0);
     let first = append(&mut opened.writer, &["A"]);
     append(&mut opened.writer, &["B", "C", "D"]);

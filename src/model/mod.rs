@@ -37,4 +37,4 @@ pub use value::{Content, Value, ValueRef, ValueType};
 
 pub(crate) use batch::Acknowledgement;
 pub(crate) use copy::{EntryName, Stored};
-pub(crate) use key::{Relation, parent, relation};
+pub(crate) use key::{Relation, ancestors, parent, relation};

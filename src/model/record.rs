@@ -102,7 +102,7 @@ impl Record {
         Record::with_capacity(bytes, batch.acknowledgement())
     }
 
-    pub(super) fn with_capacity(bytes: usize, acknowledgement: Option<Acknowledgement>) -> Record {
+    pub(crate) fn with_capacity(bytes: usize, acknowledgement: Option<Acknowledgement>) -> Record {
         let mut payload = Vec::with_capacity(bytes);
         let head = RecordHead {
             runs: 0,

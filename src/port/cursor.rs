@@ -3,8 +3,7 @@
 use super::PortInfo;
 use crate::engine::Source;
 use crate::error::{Error, IoContext, Result, TrimReason};
-use crate::journal::Filter;
-use crate::journal::Position;
+use crate::journal::{Filter, ListId, Position};
 use crate::layout::Layout;
 use crate::model::RecordView;
 use crate::port_file::{Cursor, PortFile};
@@ -57,33 +56,36 @@ fn fold(source: &dyn Source, file: &mut PortFile) -> Result<()> {
     {
         file.cursor = note.cursor;
     }
-    let visible = source.position()?.sequence;
+    let visible = source.position()?;
     // Of another branch of the history it says nothing.
     let as_of = file.cursor.as_of.min(source.end_of(file.cursor.epoch));
-    if as_of >= visible {
+    if as_of >= visible.sequence {
         return Ok(());
     }
     let mut found = None;
     let mut position = source.journal().position_after(as_of)?;
-    source.journal().scan(&mut position, visible, &mut |visited| {
-        let record = RecordView::verified(visited.frame.payload);
-        let own = record.acknowledgement().filter(|own| own.port_id == file.head.id);
-        if let Some(acknowledged) = own {
-            let sequence = visited.frame.meta.sequence;
-            if acknowledged.sequence >= sequence {
-                let expected = format!("an acknowledgement of a record before {sequence}");
-                let found = acknowledged.sequence.to_string();
-                return Err(Error::damaged(
-                    visited.path,
-                    visited.offset as u64,
-                    expected,
-                    found,
-                ));
+    let lists = [ListId::acknowledgements(&file.head.id)];
+    source
+        .journal()
+        .select(&lists, &mut position, visible, &mut |visited| {
+            let record = RecordView::verified(visited.frame.payload);
+            let own = record.acknowledgement().filter(|own| own.port_id == file.head.id);
+            if let Some(acknowledged) = own {
+                let sequence = visited.frame.meta.sequence;
+                if acknowledged.sequence >= sequence {
+                    let expected = format!("an acknowledgement of a record before {sequence}");
+                    let found = acknowledged.sequence.to_string();
+                    return Err(Error::damaged(
+                        visited.path,
+                        visited.offset as u64,
+                        expected,
+                        found,
+                    ));
+                }
+                found = Some((acknowledged.sequence, sequence));
             }
-            found = Some((acknowledged.sequence, sequence));
-        }
-        Ok(true)
-    })?;
+            Ok(true)
+        })?;
     // A cursor never goes back: what was acknowledged after a commit failed, and of which the file tells, is ahead of what
     // the commit left in the journal.
     if let Some((sequence, as_of)) = found.filter(|(sequence, _)| *sequence > file.cursor.sequence) {
@@ -195,12 +197,9 @@ fn look(source: &dyn Source, mut file: PortFile) -> Result<PortInfo> {
     let mut position = journal.position_after(sequence)?;
     let filter = Filter::Port(file.head.key.folded().into());
     let (mut pending, mut first) = (0, None);
-    journal.scan(&mut position, end.sequence, &mut |visited| {
-        visited.verify()?;
-        if filter.shows_record(&visited.frame) {
-            pending += 1;
-            first.get_or_insert(visited.frame.meta.sequence);
-        }
+    journal.scan_shown(&filter, &mut position, end, &mut |visited| {
+        pending += 1;
+        first.get_or_insert(visited.frame.meta.sequence);
         Ok(true)
     })?;
     let (mut lag_bytes, mut bytes_until_lost) = (0, None);

@@ -228,11 +228,11 @@ impl Port {
                 progress.position = cursor::place_after(source, &progress.file, sequence)?;
             }
             let mut position = progress.position;
-            let view = JournalView::read(
+            let view = JournalView::of_port(
                 source.journal(),
                 &mut position,
-                visible.sequence,
-                shared.filter.clone(),
+                visible,
+                &shared.filter,
                 source.notification_limit_bytes(),
             );
             match view {

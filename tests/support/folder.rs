@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-/// Copies what a folder holds into another, which is made if it is missing.
+/// Copies what a folder holds into another, which is made if it is missing. A file that goes meanwhile is passed over.
 pub fn copy_folder(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
@@ -11,7 +11,10 @@ pub fn copy_folder(from: &Path, to: &Path) {
         let to = to.join(entry.file_name());
         match entry.file_type().unwrap().is_dir() {
             true => copy_folder(&entry.path(), &to),
-            false => drop(fs::copy(entry.path(), to).unwrap()),
+            false => match fs::copy(entry.path(), to) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                copied => drop(copied.unwrap()),
+            },
         }
     }
 }

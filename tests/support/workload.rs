@@ -194,6 +194,8 @@ impl Run {
         Store::options()
             .env(self.sim.env())
             .segment_size_bytes(SEGMENT_BYTES)
+            // Its thread's operations would not come at the same place each time.
+            .keep(false)
     }
 
     fn open(&mut self) -> Result<(), Error> {
