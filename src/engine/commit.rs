@@ -125,7 +125,7 @@ impl Engine {
             Err(error) => return group.iter().map(|_| Err(error.clone())).collect(),
         };
         match appended {
-            Ok(decisions) => self.publish(&writer, decisions, time),
+            Ok(decisions) => self.publish(&writer, group, decisions, time),
             Err(AppendError::Refused(error)) if group.len() == 1 => vec![Err(error)],
             // One of the group may be too big for the disk: let each try alone.
             Err(AppendError::Refused(_)) => {
@@ -182,7 +182,13 @@ impl Engine {
     }
 
     /// Shows what has become durable: to the next life of the store, then to readers, then to ports. Answers all.
-    fn publish(&self, writer: &Writer, decisions: Vec<Result<Record>>, time: i64) -> Vec<Result<Commit>> {
+    fn publish(
+        &self,
+        writer: &Writer,
+        group: &[Request],
+        decisions: Vec<Result<Record>>,
+        time: i64,
+    ) -> Vec<Result<Commit>> {
         let position = writer.position();
         self.head.publish(|head| {
             head.durable_sequence = position.sequence;
@@ -193,8 +199,8 @@ impl Engine {
         });
         let mut visible = self.visible.write().unwrap_or_else(PoisonError::into_inner);
         let mut sequence = visible.position.sequence;
-        let mut answer = |decision: Result<Record>| {
-            let record = decision?;
+        let mut answer = |decision: &Result<Record>| {
+            let record = decision.as_ref().map_err(Clone::clone)?;
             if record.view().is_empty() {
                 return Ok(Commit { sequence: None, time });
             }
@@ -205,10 +211,14 @@ impl Engine {
                 time,
             })
         };
-        let answers = decisions.into_iter().map(&mut answer).collect();
+        let answers = decisions.iter().map(&mut answer).collect();
         visible.position = position;
         drop(visible);
-        self.changed.notify(usize::MAX);
+        // Ports show no plain writes.
+        let committed = group.iter().zip(&decisions);
+        let batches = committed.filter(|(request, _)| matches!(request.write, Write::Batch(_)));
+        self.waiters
+            .tell_of(batches.filter_map(|(_, decision)| Some(decision.as_ref().ok()?.view())));
         answers
     }
 }

@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use super::place::check_file_system;
 use super::source::{LOOK_INTERVAL, Source, Waiter};
+use super::waiters::Subscription;
 use super::{Commit, Opened, OpenedFrom, Visible, snapshots};
 use crate::env::Env;
 use crate::epoch::Epoch;
@@ -187,6 +188,18 @@ impl Follower {
         }
     }
 
+    /// The head, and its number now: it is another one when something has changed.
+    fn look_at_head(&self) -> (Arc<FollowedHead>, u32) {
+        let head = Arc::clone(&lock(&self.followed).head);
+        let ticket = head.ticket();
+        (head, ticket)
+    }
+
+    fn wake_all(&self) {
+        lock(&self.followed).head.wake();
+        self.changed.notify(usize::MAX);
+    }
+
     /// Wakes those who await whenever the head changes. They cannot sleep on it themselves.
     fn watch(this: &Weak<Follower>) {
         loop {
@@ -194,9 +207,7 @@ impl Follower {
             if follower.is_closed.load(Ordering::Acquire) {
                 return;
             }
-            let Waiter::Head(head, ticket) = follower.listen() else {
-                return;
-            };
+            let (head, ticket) = follower.look_at_head();
             // Looked at in between: another head may have come.
             follower.changed.notify(usize::MAX);
             drop(follower);
@@ -324,13 +335,16 @@ impl Source for Follower {
         Ok(())
     }
 
-    fn listen(&self) -> Waiter {
-        let head = Arc::clone(&lock(&self.followed).head);
-        let ticket = head.ticket();
+    fn subscribe(&self, _: &str) -> Subscription {
+        Subscription::to_all()
+    }
+
+    fn listen(&self, _: &Subscription) -> Waiter {
+        let (head, ticket) = self.look_at_head();
         Waiter::Head(head, ticket)
     }
 
-    fn changed(&self) -> &Event {
+    fn event<'a>(&'a self, _: &'a Subscription) -> &'a Event {
         self.watcher.get_or_init(|| {
             let this = self.this.clone();
             let thread = std::thread::Builder::new().name("clusdb-follow".into());
@@ -341,9 +355,8 @@ impl Source for Follower {
         &self.changed
     }
 
-    fn wake(&self) {
-        lock(&self.followed).head.wake();
-        self.changed.notify(usize::MAX);
+    fn wake(&self, _: &Subscription) {
+        self.wake_all();
     }
 
     fn commit(&self, _: Batch) -> Result<Commit> {
@@ -354,7 +367,7 @@ impl Source for Follower {
 
     fn close(&self) -> Result<()> {
         self.is_closed.store(true, Ordering::Release);
-        self.wake();
+        self.wake_all();
         Ok(())
     }
 }

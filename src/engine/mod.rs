@@ -21,6 +21,7 @@ mod source;
 mod tests;
 #[cfg(test)]
 mod tree_tests;
+mod waiters;
 
 use std::sync::Arc;
 
@@ -36,6 +37,7 @@ pub(crate) use repair::repair;
 pub(crate) use retention::Limits as RetentionLimits;
 pub use retention::Trimmed;
 pub(crate) use source::Source;
+pub(crate) use waiters::Subscription;
 
 use crate::env::{Env, File};
 use crate::epoch::Epoch;
@@ -46,11 +48,12 @@ use crate::layout::Layout;
 use crate::model::{Limits, State};
 use crate::options::Options;
 use crate::sync::atomic::{AtomicBool, Ordering};
-use crate::sync::{Event, Mutex, RwLock, lock};
+use crate::sync::{Mutex, RwLock, lock};
 use crate::tree::{Folders, Meta};
 use checkpoint::{Checkpointer, OpenTree, Shared};
 use commit::Request;
 use queue::GroupQueue;
+use waiters::Waiters;
 
 /// What everyone may see: the state, and the place in the journal that it has come to. They move together, under
 /// one lock, so that a port never shows a change that a read does not.
@@ -99,8 +102,7 @@ pub(crate) struct Engine {
     /// Why no commit is taken any more.
     poison: Mutex<Option<Error>>,
     is_closed: AtomicBool,
-    /// Told of every commit, and of the end.
-    changed: Arc<Event>,
+    waiters: Arc<Waiters>,
     /// Keeps the tree behind the journal; none if it is turned off.
     checkpointer: Option<Checkpointer>,
     pub(crate) keeper: Arc<Keeper>,
@@ -126,7 +128,7 @@ impl Engine {
         tree: Option<(OpenTree, Meta)>,
     ) -> Engine {
         let visible = Arc::new(RwLock::new(visible));
-        let changed = Arc::new(Event::new());
+        let waiters = Arc::new(Waiters::new());
         let checkpointer = options.tree.is_on.then(|| {
             let shared = Shared::new(
                 options.tree.clone(),
@@ -134,7 +136,7 @@ impl Engine {
                 identity.clone(),
                 Arc::clone(&journal),
                 Arc::clone(&visible),
-                Arc::clone(&changed),
+                Arc::clone(&waiters.any),
             );
             Checkpointer::start(shared, tree)
         });
@@ -146,7 +148,7 @@ impl Engine {
             &journal,
             &visible,
             &head,
-            &changed,
+            &waiters.any,
             options.retention,
         ));
         if options.is_kept {
@@ -166,7 +168,7 @@ impl Engine {
             head,
             poison: Mutex::new(None),
             is_closed: AtomicBool::new(false),
-            changed,
+            waiters,
             checkpointer,
             keeper,
             lock: Mutex::new(Some(lock)),
@@ -207,7 +209,7 @@ impl Engine {
         tracing::error!(%cause, "poisoned: no more commits are taken until the store is opened again");
         lock(&self.poison).get_or_insert(cause);
         self.head.publish(|head| head.state = HeadState::Poisoned);
-        self.changed.notify(usize::MAX);
+        self.waiters.tell_all();
     }
 
     /// Ends the store: waits for a commit that is under way, marks the journal as whole, wakes all who wait, lets the
@@ -231,7 +233,7 @@ impl Engine {
             Ok(())
         };
         drop(writer);
-        self.changed.notify(usize::MAX);
+        self.waiters.tell_all();
         self.keeper.stop();
         // Behind the mark: a kill while the tree is brought up to date leaves a journal that is whole.
         if let Some(checkpointer) = &self.checkpointer {

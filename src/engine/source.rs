@@ -4,6 +4,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::waiters::{Subscription, Waiters};
 use super::{Commit, Engine, Opened, Visible};
 use crate::env::Env;
 use crate::epoch::Epoch;
@@ -38,12 +39,14 @@ pub(crate) trait Source: Debug + Send + Sync {
     fn position(&self) -> Result<Position>;
     /// Looks at the visible state, which is that at its position.
     fn look(&self, look: &mut dyn FnMut(&Visible)) -> Result<()>;
-    /// Arms a waiter: a commit after this wakes it.
-    fn listen(&self) -> Waiter;
-    /// Told of every commit, and of the end.
-    fn changed(&self) -> &Event;
-    /// Wakes all of this process that wait, to look again.
-    fn wake(&self);
+    /// A place among those who wait, for a port on this folded path.
+    fn subscribe(&self, key: &str) -> Subscription;
+    /// Arms a waiter: a commit after this that has something for the port wakes it.
+    fn listen(&self, subscription: &Subscription) -> Waiter;
+    /// Told of every commit that has something for the port, and of the end.
+    fn event<'a>(&'a self, subscription: &'a Subscription) -> &'a Event;
+    /// Wakes who waits on this port in this process, to look again.
+    fn wake(&self, subscription: &Subscription);
     fn commit(&self, batch: Batch) -> Result<Commit>;
     fn close(&self) -> Result<()>;
 }
@@ -149,16 +152,20 @@ impl Source for Engine {
         self.read(look)
     }
 
-    fn listen(&self) -> Waiter {
-        Waiter::Event(self.changed.listen())
+    fn subscribe(&self, key: &str) -> Subscription {
+        Waiters::subscribe(&self.waiters, key)
     }
 
-    fn changed(&self) -> &Event {
-        &self.changed
+    fn listen(&self, subscription: &Subscription) -> Waiter {
+        Waiter::Event(self.event(subscription).listen())
     }
 
-    fn wake(&self) {
-        self.changed.notify(usize::MAX);
+    fn event<'a>(&'a self, subscription: &'a Subscription) -> &'a Event {
+        subscription.event().unwrap_or(&self.waiters.any)
+    }
+
+    fn wake(&self, subscription: &Subscription) {
+        self.event(subscription).notify(usize::MAX);
     }
 
     fn commit(&self, batch: Batch) -> Result<Commit> {

@@ -12,7 +12,7 @@ use twox_hash::XxHash3_64;
 use super::filter::is_deletion;
 use super::frame::{ALIGNMENT, Frame, FrameKind};
 use crate::model::case_table::fold;
-use crate::model::{RecordView, ancestors};
+use crate::model::{RecordView, SEPARATOR, ancestors};
 
 const TOUCHED: u8 = b'T';
 const DELETED: u8 = b'D';
@@ -23,6 +23,9 @@ const ACKNOWLEDGED: u8 = b'A';
 pub(crate) struct ListId(pub(super) u64);
 
 impl ListId {
+    /// Stands for the root, of which there is no list: all batches touch it.
+    pub(crate) const ROOT: ListId = ListId(0);
+
     fn of(letter: u8, name: &[u8]) -> ListId {
         ListId::of_bytes(&[&[letter], name].concat())
     }
@@ -36,19 +39,17 @@ impl ListId {
         ListId::of(ACKNOWLEDGED, port_id)
     }
 
-    /// The lists that hold every frame that a port on this folded path shows. Not of the root, which has no list: a port on it
-    /// shows all batches.
+    /// The lists that hold every frame that a port on this folded path shows.
     pub(crate) fn of_port(key: &str) -> Vec<ListId> {
-        let deleted = keys_above(key).map(|above| ListId::of(DELETED, above.as_bytes()));
+        if key.is_empty() {
+            return vec![ListId::ROOT];
+        }
+        let above = ancestors(key).filter(|above| !above.is_empty());
+        let deleted = above.map(|above| ListId::of(DELETED, above.as_bytes()));
         std::iter::once(ListId::of(TOUCHED, key.as_bytes()))
             .chain(deleted)
             .collect()
     }
-}
-
-/// The root is not one of them: it is never deleted, and has no list.
-fn keys_above(path: &str) -> impl Iterator<Item = &str> {
-    ancestors(path).filter(|above| !above.is_empty())
 }
 
 /// The place of a frame in its segment, in steps of the grid that frames stand on.
@@ -61,14 +62,52 @@ pub(super) fn offset_of(step: u32) -> usize {
     step as usize * ALIGNMENT
 }
 
+/// Finds the lists that a record is in, key by key.
+#[derive(Debug, Default)]
+pub(crate) struct Lists {
+    /// Runs of one key often follow each other: what was found for the last one.
+    key: String,
+    touched: Vec<ListId>,
+    deleted: ListId,
+}
+
+impl Lists {
+    /// Gives the lists of a batch: of what it touches, and of what it deletes; some of them more than once.
+    pub(crate) fn visit(&mut self, batch: RecordView<'_>, visit: &mut dyn FnMut(ListId)) {
+        for run in batch.runs() {
+            self.look_at(run.key);
+            self.touched.iter().copied().for_each(&mut *visit);
+            if run.changes().any(|change| is_deletion(&change)) {
+                visit(self.deleted);
+            }
+        }
+    }
+
+    fn look_at(&mut self, key: &str) {
+        if self.key == key && !self.touched.is_empty() {
+            return;
+        }
+        key.clone_into(&mut self.key);
+        // The paths of all keys above it begin it.
+        let mut bytes = [&[TOUCHED], fold(key).as_bytes()].concat();
+        self.touched.clear();
+        let mut length = bytes.len();
+        while length > 1 {
+            self.touched.push(ListId::of_bytes(&bytes[..length]));
+            let above = bytes[1..length].iter().rposition(|byte| *byte == SEPARATOR as u8);
+            length = above.map_or(1, |above| above + 1);
+        }
+        self.touched.push(ListId::ROOT);
+        bytes[0] = DELETED;
+        self.deleted = ListId::of_bytes(&bytes);
+    }
+}
+
 /// An index that grows with its segment.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
-    lists: HashMap<ListId, Vec<u32>, RandomState>,
-    /// The lists of the key before: runs of one key often follow each other.
-    last_key: String,
-    last_lists: Vec<ListId>,
-    last_deleted: ListId,
+    frames: HashMap<ListId, Vec<u32>, RandomState>,
+    lists: Lists,
 }
 
 impl Index {
@@ -77,55 +116,40 @@ impl Index {
         let step = step_of(offset as u64);
         let record = RecordView::verified(frame.payload);
         if let Some(acknowledged) = record.acknowledgement() {
-            self.push(ListId::acknowledgements(&acknowledged.port_id), step);
+            push(
+                &mut self.frames,
+                ListId::acknowledgements(&acknowledged.port_id),
+                step,
+            );
         }
         if frame.meta.kind != FrameKind::Batch {
             return;
         }
-        for run in record.runs() {
-            self.look_at_key(run.key);
-            for at in 0..self.last_lists.len() {
-                self.push(self.last_lists[at], step);
+        let Index { frames, lists } = self;
+        lists.visit(record, &mut |list| {
+            // A port on the root reads all there is.
+            if list != ListId::ROOT {
+                push(frames, list, step);
             }
-            if run.changes().any(|change| is_deletion(&change)) {
-                self.push(self.last_deleted, step);
-            }
-        }
-    }
-
-    fn look_at_key(&mut self, key: &str) {
-        if self.last_key == key {
-            return;
-        }
-        key.clone_into(&mut self.last_key);
-        let folded = fold(key);
-        // The names of all keys above it begin it.
-        let mut bytes = [&[TOUCHED], folded.as_bytes()].concat();
-        let own = std::iter::once(folded.as_str()).filter(|path| !path.is_empty());
-        let lengths = own.chain(keys_above(&folded)).map(str::len);
-        self.last_lists.clear();
-        self.last_lists
-            .extend(lengths.map(|length| ListId::of_bytes(&bytes[..=length])));
-        bytes[0] = DELETED;
-        self.last_deleted = ListId::of_bytes(&bytes);
-    }
-
-    fn push(&mut self, list: ListId, step: u32) {
-        let list = self.lists.entry(list).or_default();
-        if list.last() != Some(&step) {
-            list.push(step);
-        }
+        });
     }
 
     /// The lists, in the order of their hashes.
     pub(super) fn sorted(&self) -> Vec<(ListId, &[u32])> {
-        let mut lists: Vec<_> = self.lists.iter().map(|(id, list)| (*id, &list[..])).collect();
+        let mut lists: Vec<_> = self.frames.iter().map(|(id, list)| (*id, &list[..])).collect();
         lists.sort_unstable_by_key(|(id, _)| *id);
         lists
     }
 
     pub(super) fn list(&self, id: ListId) -> &[u32] {
-        self.lists.get(&id).map_or(&[], Vec::as_slice)
+        self.frames.get(&id).map_or(&[], Vec::as_slice)
+    }
+}
+
+fn push(frames: &mut HashMap<ListId, Vec<u32>, RandomState>, list: ListId, step: u32) {
+    let list = frames.entry(list).or_default();
+    if list.last() != Some(&step) {
+        list.push(step);
     }
 }
 

@@ -21,7 +21,7 @@ pub(crate) use filter::{Filter, is_deletion};
 pub(crate) use follow::replay;
 pub(crate) use frame::{FRAME_HEADER_BYTES, Frame, FrameKind, RecordMeta};
 pub(crate) use head::{FollowedHead, Head, HeadFields, HeadState, read_head};
-pub(crate) use index::ListId;
+pub(crate) use index::{ListId, Lists};
 pub use recovery::TornTail;
 pub(crate) use recovery::{Found, Recovered, Recovery, Voucher};
 pub(crate) use segment::{SEGMENT_BLOCK_BYTES, SEGMENT_HEADER_BYTES, Segment, SegmentHeader};

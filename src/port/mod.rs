@@ -181,7 +181,7 @@ impl Port {
     pub fn get(&self) -> Result<Notification> {
         loop {
             // Armed before looking: a commit between the two wakes it.
-            let waiter = self.shared.source.listen();
+            let waiter = self.shared.source.listen(self.shared.subscription());
             if let Some(notification) = self.try_get()? {
                 return Ok(notification);
             }
@@ -198,7 +198,7 @@ impl Port {
             return self.get().map(Some);
         };
         loop {
-            let waiter = self.shared.source.listen();
+            let waiter = self.shared.source.listen(self.shared.subscription());
             if let Some(notification) = self.try_get()? {
                 return Ok(Some(notification));
             }
@@ -257,7 +257,7 @@ impl Port {
     /// Those of [`get`](Port::get).
     pub async fn get_async(&self) -> Result<Notification> {
         loop {
-            let listener = self.shared.source.changed().listen();
+            let listener = self.shared.source.event(self.shared.subscription()).listen();
             if let Some(notification) = self.try_get()? {
                 return Ok(notification);
             }

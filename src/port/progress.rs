@@ -1,10 +1,10 @@
 //! How far an open port has come: what it has given out, and what of that is acknowledged.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use super::cursor::{self, cursor_at};
-use crate::engine::{Commit, Source};
+use crate::engine::{Commit, Source, Subscription};
 use crate::error::{AcknowledgementRefusal, Error, Result};
 use crate::journal::Filter;
 use crate::journal::Position;
@@ -22,6 +22,8 @@ pub(super) struct Shared {
     pub(super) name: String,
     pub(super) key: KeyPath,
     pub(super) filter: Filter,
+    /// Made by the first who waits: a port that nobody waits on costs a commit nothing.
+    subscription: OnceLock<Subscription>,
     is_closed: AtomicBool,
     /// Taken before any lock of the engine. Dropped before the store is let go: whoever opens that next finds the port free.
     pub(super) progress: Mutex<Progress>,
@@ -82,6 +84,7 @@ impl Shared {
             name: name.to_owned(),
             key: file.head.key.clone(),
             filter: Filter::Port(file.head.key.folded().into()),
+            subscription: OnceLock::new(),
             is_closed: AtomicBool::new(false),
             progress: Mutex::new(Progress {
                 position: cursor::place(&**source, &file)?,
@@ -104,7 +107,13 @@ impl Shared {
 
     pub(super) fn close(&self) {
         self.is_closed.store(true, Ordering::Release);
-        self.source.wake();
+        self.source.wake(self.subscription());
+    }
+
+    /// The port's place among those who wait for commits.
+    pub(super) fn subscription(&self) -> &Subscription {
+        self.subscription
+            .get_or_init(|| self.source.subscribe(self.key.folded()))
     }
 
     /// Notes that everything up to `end` is given out, to be acknowledged.

@@ -1,0 +1,118 @@
+//! Those who wait: ports for what touches their key, and the threads behind the commits for every commit.
+//!
+//! A commit wakes the ports that have something, and looks at no other: they stand under the same lists as in the index of the
+//! journal, the deletions of the keys above them included.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+
+use crate::journal::{ListId, Lists};
+use crate::model::RecordView;
+use crate::sync::{Event, Mutex, lock};
+
+/// Who waits for commits.
+#[derive(Debug)]
+pub(crate) struct Waiters {
+    /// Told of every commit, and of the end.
+    pub(super) any: Arc<Event>,
+    ports: Mutex<Ports>,
+}
+
+#[derive(Debug, Default)]
+struct Ports {
+    /// The events of the ports that a list is of; of each port there are several.
+    by_list: HashMap<ListId, Vec<Arc<Event>>, RandomState>,
+    lists: Lists,
+}
+
+/// A port's place among those who wait, as long as it lives. None where all wait for the same.
+pub(crate) struct Subscription(Option<Subscribed>);
+
+struct Subscribed {
+    waiters: Arc<Waiters>,
+    lists: Vec<ListId>,
+    event: Arc<Event>,
+}
+
+impl Waiters {
+    pub(super) fn new() -> Waiters {
+        Waiters {
+            any: Arc::new(Event::new()),
+            ports: Mutex::new(Ports::default()),
+        }
+    }
+
+    /// Makes a place for a port on this folded path.
+    pub(super) fn subscribe(this: &Arc<Waiters>, key: &str) -> Subscription {
+        let (event, lists) = (Arc::new(Event::new()), ListId::of_port(key));
+        let mut ports = lock(&this.ports);
+        for list in &lists {
+            ports.by_list.entry(*list).or_default().push(Arc::clone(&event));
+        }
+        drop(ports);
+        Subscription(Some(Subscribed {
+            waiters: Arc::clone(this),
+            lists,
+            event,
+        }))
+    }
+
+    /// Tells the ports that show one of these batches, which are visible.
+    pub(super) fn tell_of<'a>(&self, batches: impl Iterator<Item = RecordView<'a>>) {
+        let mut ports = lock(&self.ports);
+        let Ports { by_list, lists } = &mut *ports;
+        if !by_list.is_empty() {
+            for batch in batches {
+                lists.visit(batch, &mut |list| {
+                    let events = by_list.get(&list).into_iter().flatten();
+                    events.for_each(|event| _ = event.notify(usize::MAX));
+                });
+            }
+        }
+        drop(ports);
+        self.any.notify(usize::MAX);
+    }
+
+    /// Tells all, of something that is no commit.
+    pub(super) fn tell_all(&self) {
+        for event in lock(&self.ports).by_list.values().flatten() {
+            event.notify(usize::MAX);
+        }
+        self.any.notify(usize::MAX);
+    }
+}
+
+impl Subscription {
+    /// Of a port in a process that follows another: all there wait for the head.
+    pub(super) fn to_all() -> Subscription {
+        Subscription(None)
+    }
+
+    /// The port's own event.
+    pub(super) fn event(&self) -> Option<&Event> {
+        self.0.as_ref().map(|subscribed| &*subscribed.event)
+    }
+}
+
+impl Drop for Subscribed {
+    fn drop(&mut self) {
+        let mut ports = lock(&self.waiters.ports);
+        for list in &self.lists {
+            if let Some(events) = ports.by_list.get_mut(list) {
+                events.retain(|event| !Arc::ptr_eq(event, &self.event));
+                if events.is_empty() {
+                    ports.by_list.remove(list);
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Subscription")
+    }
+}
