@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Frame, FrameKind};
-use crate::model::{Change, CommandKind, RecordView, Relation, relation};
+use crate::model::{Change, Changes, CommandKind, RecordView, Relation, Run, relation};
 
 /// Which records of the journal a view shows, and what of them.
 #[derive(Debug, Clone)]
@@ -23,7 +23,7 @@ impl Filter {
                 let record = RecordView::verified(frame.payload);
                 record.runs().any(|run| match relation(run.key, key) {
                     Relation::AtOrBelow => true,
-                    Relation::Above => run.changes().any(|change| is_deletion(&change)),
+                    Relation::Above => run.has_deletion(),
                     Relation::Apart => false,
                 })
             }
@@ -39,10 +39,16 @@ impl Filter {
         }
     }
 
-    pub(crate) fn relation(&self, path: &str) -> Relation {
-        match self {
+    /// The changes of a run of which something may be shown, and whether all of them are, or deletions alone.
+    pub(crate) fn shown_of<'a>(&self, run: Run<'a>) -> Option<(Changes<'a>, bool)> {
+        let relation = match self {
             Filter::Everything => Relation::AtOrBelow,
-            Filter::Port(key) => relation(path, key),
+            Filter::Port(key) => relation(run.key, key),
+        };
+        match relation {
+            Relation::AtOrBelow => Some((run.changes(), true)),
+            Relation::Above => Some((run.changes(), false)),
+            Relation::Apart => None,
         }
     }
 }

@@ -9,7 +9,6 @@ use std::collections::HashMap;
 use foldhash::fast::RandomState;
 use twox_hash::XxHash3_64;
 
-use super::filter::is_deletion;
 use super::frame::{ALIGNMENT, Frame, FrameKind};
 use crate::model::case_table::fold;
 use crate::model::{RecordView, SEPARATOR, ancestors};
@@ -77,7 +76,7 @@ impl Lists {
         for run in batch.runs() {
             self.look_at(run.key);
             self.touched.iter().copied().for_each(&mut *visit);
-            if run.changes().any(|change| is_deletion(&change)) {
+            if run.has_deletion() {
                 visit(self.deleted);
             }
         }

@@ -96,18 +96,6 @@ impl<'a> Change<'a> {
         self.changed
     }
 
-    /// What only certain commands carry, they carry; a SET_VALUE changed something if there was something else or nothing, and a
-    /// DELETE_VALUE if there was something; and the root is never deleted.
-    pub(super) fn is_consistent(&self) -> bool {
-        let carried = (self.value.is_some(), self.previous.is_some());
-        match self.kind {
-            CommandKind::SetValue => self.value.is_some() && self.changed == (self.previous != self.value),
-            CommandKind::DeleteValue => self.value.is_none() && self.changed == carried.1,
-            CommandKind::DeleteKey if self.key.is_empty() => false,
-            _ => carried == (false, false) && self.name.is_empty(),
-        }
-    }
-
     /// The registry's own two steps: VALUE_DELETED with the old data where there was some, then the command itself
     /// (specification, section 3).
     pub(crate) fn commands(self) -> impl Iterator<Item = Change<'a>> {

@@ -202,17 +202,16 @@ fn check_name(name: &str, limit: Limit, maximum: u64) -> Result<(), NameError> {
 }
 
 /// Whether a full path of a record is one that a key can have: separators between names, no NUL, and no deeper than keys are.
-/// For each record that is read, and so one pass over the bytes; how long a name is does not matter there.
+/// For each record that is read, and so one pass over the bytes without a branch; how long a name is does not matter there.
 pub(crate) fn is_path(path: &str) -> bool {
-    let (mut before, mut depth) = (SEPARATOR as u8, 1);
+    let (mut is_bad, mut after_separator, mut depth) = (false, true, 1);
     for byte in path.bytes() {
-        if byte == 0 || byte == SEPARATOR as u8 && before == SEPARATOR as u8 {
-            return false;
-        }
-        depth += u64::from(byte == SEPARATOR as u8);
-        before = byte;
+        let is_separator = byte == SEPARATOR as u8;
+        is_bad |= (byte == 0) | (is_separator & after_separator);
+        depth += u64::from(is_separator);
+        after_separator = is_separator;
     }
-    path.is_empty() || before != SEPARATOR as u8 && depth <= MAX_KEY_DEPTH
+    path.is_empty() || !is_bad && !after_separator && depth <= MAX_KEY_DEPTH
 }
 
 /// The path above `path`; none for the root. Works on stored and folded paths alike.
@@ -264,6 +263,13 @@ pub(crate) enum Relation {
 
 /// Compares `path`, in any case, with the folded path `key`, without allocating.
 pub(crate) fn relation(path: &str, key: &str) -> Relation {
+    // Bytes that are equal but for the case of ASCII letters are equal as names.
+    if let Some(begin) = path.as_bytes().get(..key.len())
+        && begin.eq_ignore_ascii_case(key.as_bytes())
+        && (key.is_empty() || matches!(path.as_bytes().get(key.len()), None | Some(b'\\')))
+    {
+        return Relation::AtOrBelow;
+    }
     let mut path_chars = path.chars();
     let mut key_chars = key.chars();
     loop {

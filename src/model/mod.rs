@@ -10,6 +10,7 @@ mod batch;
 mod change;
 mod condition;
 mod copy;
+mod decode;
 mod digest;
 mod error;
 mod evaluate;
@@ -32,9 +33,11 @@ pub use overlay::Overlay;
 pub use plain::PlainWrite;
 pub use read::{KeyInfo, ReadBatch, ReadReply};
 pub use record::{MAX_RECORD_BYTES, Record, RecordView};
+
 pub use state::{Entry, State, View};
 pub use value::{Content, Value, ValueRef, ValueType};
 
 pub(crate) use batch::Acknowledgement;
 pub(crate) use copy::{EntryName, Stored};
 pub(crate) use key::{Relation, ancestors, parent, relation};
+pub(crate) use record::{Changes, Run, Runs};

@@ -2,13 +2,16 @@
 //!
 //! A record is its own encoding. It is built once, by `evaluate`, and the same bytes are appended to the journal,
 //! applied to the state, replayed when a store opens, and walked by a notification. `docs/format.md` has the layout.
-//! This module is the only one that knows of bincode.
+//! This module is the only one that knows of bincode; `decode.rs` reads what it writes.
 
+#[cfg(test)]
+use bincode::BorrowDecode;
+use bincode::Encode;
 use bincode::config::{Configuration, Fixint, Limit as DecodeLimit, LittleEndian};
-use bincode::{BorrowDecode, Encode};
 
 use super::batch::{Acknowledgement, Batch};
 use super::change::{Change, CommandKind};
+use super::decode::{Decoder, RecordHead};
 use super::error::MalformedRecord;
 use super::key::is_path;
 use super::value::ValueRef;
@@ -23,40 +26,45 @@ const ENCODING: Encoding = bincode::config::standard()
     .with_fixed_int_encoding()
     .with_limit::<{ MAX_RECORD_BYTES as usize }>();
 
-#[derive(Encode, BorrowDecode)]
-struct RecordHead {
+#[derive(Encode)]
+#[cfg_attr(test, derive(BorrowDecode))]
+struct HeadBytes {
     runs: u32,
     changes: u32,
-    acknowledgement: Option<EncodedAcknowledgement>,
+    acknowledgement: Option<AcknowledgementBytes>,
 }
 
-#[derive(Encode, BorrowDecode)]
-struct EncodedAcknowledgement {
+#[derive(Encode)]
+#[cfg_attr(test, derive(BorrowDecode))]
+struct AcknowledgementBytes {
     port_id: [u8; 16],
     sequence: u64,
 }
 
-#[derive(Encode, BorrowDecode)]
-struct RunHead<'a> {
+#[derive(Encode)]
+#[cfg_attr(test, derive(BorrowDecode))]
+struct RunBytes<'a> {
     key: &'a str,
     changes: u32,
     /// Length of the run's changes, so that a reader can pass over them without decoding.
     bytes: u32,
 }
 
-#[derive(Encode, BorrowDecode)]
-struct EncodedValue<'a> {
+#[derive(Encode)]
+#[cfg_attr(test, derive(BorrowDecode))]
+struct ValueBytes<'a> {
     value_type: u32,
     data: &'a [u8],
 }
 
-#[derive(Encode, BorrowDecode)]
-struct EncodedChange<'a> {
+#[derive(Encode)]
+#[cfg_attr(test, derive(BorrowDecode))]
+struct ChangeBytes<'a> {
     command: u8,
     changed: bool,
     name: &'a str,
-    value: Option<EncodedValue<'a>>,
-    previous: Option<EncodedValue<'a>>,
+    value: Option<ValueBytes<'a>>,
+    previous: Option<ValueBytes<'a>>,
 }
 
 /// A change takes about so many bytes beside its name and its data.
@@ -104,10 +112,10 @@ impl Record {
 
     pub(crate) fn with_capacity(bytes: usize, acknowledgement: Option<Acknowledgement>) -> Record {
         let mut payload = Vec::with_capacity(bytes);
-        let head = RecordHead {
+        let head = HeadBytes {
             runs: 0,
             changes: 0,
-            acknowledgement: acknowledgement.map(|acknowledged| EncodedAcknowledgement {
+            acknowledgement: acknowledgement.map(|acknowledged| AcknowledgementBytes {
                 port_id: acknowledged.port_id,
                 sequence: acknowledged.sequence,
             }),
@@ -161,7 +169,7 @@ impl Record {
 
     fn push(&mut self, change: Change<'_>) {
         if self.last_run.as_ref().is_none_or(|run| *run.key != *change.key) {
-            let head = RunHead {
+            let head = RunBytes {
                 key: change.key,
                 changes: 0,
                 bytes: 0,
@@ -174,12 +182,12 @@ impl Record {
                 changes: 0,
             });
         }
-        let encoded = EncodedChange {
+        let encoded = ChangeBytes {
             command: change.kind as u8,
             changed: change.changed,
             name: change.name,
-            value: change.value.map(EncodedValue::from),
-            previous: change.previous.map(EncodedValue::from),
+            value: change.value.map(ValueBytes::from),
+            previous: change.previous.map(ValueBytes::from),
         };
         encode(&encoded, &mut self.payload);
         self.head.changes += 1;
@@ -215,19 +223,10 @@ impl Record {
     }
 }
 
-impl<'a> From<ValueRef<'a>> for EncodedValue<'a> {
-    fn from(value: ValueRef<'a>) -> EncodedValue<'a> {
-        EncodedValue {
+impl<'a> From<ValueRef<'a>> for ValueBytes<'a> {
+    fn from(value: ValueRef<'a>) -> ValueBytes<'a> {
+        ValueBytes {
             value_type: value.value_type.0,
-            data: value.data,
-        }
-    }
-}
-
-impl<'a> From<EncodedValue<'a>> for ValueRef<'a> {
-    fn from(value: EncodedValue<'a>) -> ValueRef<'a> {
-        ValueRef {
-            value_type: super::ValueType(value.value_type),
             data: value.data,
         }
     }
@@ -236,24 +235,6 @@ impl<'a> From<EncodedValue<'a>> for ValueRef<'a> {
 fn encode<T: Encode>(value: &T, payload: &mut Vec<u8>) {
     // Encoding strings, bytes and integers into memory has no way to fail.
     bincode::encode_into_std_write(value, payload, ENCODING).expect("encoding into memory cannot fail");
-}
-
-fn decode<'a, T: BorrowDecode<'a, ()>>(bytes: &mut &'a [u8]) -> Option<T> {
-    let (value, length) = bincode::borrow_decode_from_slice(bytes, ENCODING).ok()?;
-    *bytes = bytes.get(length..)?;
-    Some(value)
-}
-
-fn decode_change<'a>(key: &'a str, bytes: &mut &'a [u8]) -> Option<Change<'a>> {
-    let encoded: EncodedChange<'a> = decode(bytes)?;
-    Some(Change {
-        kind: CommandKind::from_recorded(encoded.command)?,
-        key,
-        name: encoded.name,
-        value: encoded.value.map(ValueRef::from),
-        previous: encoded.previous.map(ValueRef::from),
-        changed: encoded.changed,
-    })
 }
 
 /// A record whose structure has been verified. Walking it cannot fail and does not allocate.
@@ -268,36 +249,42 @@ impl<'a> RecordView<'a> {
     /// # Errors
     /// The first place that is not as `docs/format.md` has it.
     pub fn verify(payload: &'a [u8]) -> Result<RecordView<'a>, MalformedRecord> {
-        let mut rest = payload;
+        let mut record = Decoder::new(payload);
         let malformed = |rest: &[u8], expected| MalformedRecord {
             offset: payload.len() - rest.len(),
             expected,
         };
-        let head: RecordHead = decode(&mut rest).ok_or_else(|| malformed(rest, "a record's head"))?;
+        let head = record
+            .record_head()
+            .ok_or_else(|| malformed(payload, "a record's head"))?;
         let mut changes: u64 = 0;
         for _ in 0..head.runs {
-            let run: RunHead<'a> = decode(&mut rest).ok_or_else(|| malformed(rest, "a run's head"))?;
+            let before = record.rest;
+            let run = record
+                .run_head()
+                .ok_or_else(|| malformed(before, "a run's head"))?;
             if !is_path(run.key) {
-                return Err(malformed(rest, "a run of a key with a valid path"));
+                return Err(malformed(record.rest, "a run of a key with a valid path"));
             }
-            let end = (rest.len() as u64).checked_sub(run.bytes.into());
+            let end = (record.rest.len() as u64).checked_sub(run.bytes.into());
             let Some(end) = end.filter(|_| run.changes > 0) else {
-                return Err(malformed(rest, "a run of at least one change within the payload"));
+                let expected = "a run of at least one change within the payload";
+                return Err(malformed(record.rest, expected));
             };
             for _ in 0..run.changes {
-                let before = rest;
-                match decode_change(run.key, &mut rest) {
-                    Some(change) if change.is_consistent() && rest.len() as u64 >= end => {}
+                let before = record.rest;
+                match record.change() {
+                    Some(change) if change.is_valid(run.key) && record.rest.len() as u64 >= end => {}
                     _ => return Err(malformed(before, "a change")),
                 }
             }
-            if rest.len() as u64 != end {
-                return Err(malformed(rest, "the end of the run"));
+            if record.rest.len() as u64 != end {
+                return Err(malformed(record.rest, "the end of the run"));
             }
             changes += u64::from(run.changes);
         }
-        if !rest.is_empty() {
-            return Err(malformed(rest, "the end of the record"));
+        if !record.rest.is_empty() {
+            return Err(malformed(record.rest, "the end of the record"));
         }
         if changes != u64::from(head.changes) {
             return Err(malformed(payload, "as many changes as the runs have"));
@@ -313,7 +300,7 @@ impl<'a> RecordView<'a> {
     /// The number of changes in the record.
     #[must_use]
     pub fn len(&self) -> usize {
-        decode::<RecordHead>(&mut { self.payload }).map_or(0, |head| head.changes as usize)
+        self.head().map_or(0, |head| head.changes as usize)
     }
 
     /// Whether the record has neither a change nor an acknowledgement; no committed record is empty.
@@ -324,11 +311,12 @@ impl<'a> RecordView<'a> {
 
     /// What a port has acknowledged together with the changes.
     pub(crate) fn acknowledgement(&self) -> Option<Acknowledgement> {
-        let head: RecordHead = decode(&mut { self.payload })?;
-        head.acknowledgement.map(|acknowledged| Acknowledgement {
-            port_id: acknowledged.port_id,
-            sequence: acknowledged.sequence,
-        })
+        let (port_id, sequence) = self.head()?.acknowledgement?;
+        Some(Acknowledgement { port_id, sequence })
+    }
+
+    fn head(&self) -> Option<RecordHead> {
+        Decoder::new(self.payload).record_head()
     }
 
     /// The changes, in command order.
@@ -337,18 +325,18 @@ impl<'a> RecordView<'a> {
     }
 
     pub(crate) fn runs(&self) -> Runs<'a> {
-        let mut rest = self.payload;
-        let head: Option<RecordHead> = decode(&mut rest);
-        Runs {
-            rest: head.map_or(&[], |_| rest),
+        let mut record = Decoder::new(self.payload);
+        if record.record_head().is_none() {
+            record.rest = &[];
         }
+        Runs { record }
     }
 }
 
 /// The runs of a verified record.
 #[derive(Debug, Clone)]
 pub(crate) struct Runs<'a> {
-    rest: &'a [u8],
+    record: Decoder<'a>,
 }
 
 /// Consecutive changes of one key.
@@ -362,9 +350,9 @@ impl<'a> Iterator for Runs<'a> {
     type Item = Run<'a>;
 
     fn next(&mut self) -> Option<Run<'a>> {
-        let head: RunHead<'a> = decode(&mut self.rest)?;
-        let (encoded, rest) = self.rest.split_at_checked(head.bytes as usize)?;
-        self.rest = rest;
+        let head = self.record.run_head()?;
+        let (encoded, rest) = self.record.rest.split_at_checked(head.bytes as usize)?;
+        self.record.rest = rest;
         Some(Run {
             key: head.key,
             encoded,
@@ -376,8 +364,14 @@ impl<'a> Run<'a> {
     pub(crate) fn changes(self) -> Changes<'a> {
         Changes {
             key: self.key,
-            rest: self.encoded,
+            changes: Decoder::new(self.encoded),
         }
+    }
+
+    /// Whether it deletes its key.
+    pub(crate) fn has_deletion(self) -> bool {
+        let mut changes = Decoder::new(self.encoded);
+        std::iter::from_fn(|| changes.change()).any(|change| change.kind == CommandKind::DeleteKey)
     }
 }
 
@@ -385,14 +379,15 @@ impl<'a> Run<'a> {
 #[derive(Debug, Clone)]
 pub(crate) struct Changes<'a> {
     key: &'a str,
-    rest: &'a [u8],
+    changes: Decoder<'a>,
 }
 
 impl<'a> Iterator for Changes<'a> {
     type Item = Change<'a>;
 
+    #[inline]
     fn next(&mut self) -> Option<Change<'a>> {
-        decode_change(self.key, &mut self.rest)
+        self.changes.change()?.of_key(self.key)
     }
 }
 
@@ -508,9 +503,9 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_sets_a_value_and_is_wrong_of_whether_that_changed_anything_is_refused() {
+    fn a_record_that_sets_another_value_and_says_that_nothing_changed_is_refused() {
         let (old, new) = (Value::dword(1), Value::dword(2));
-        for (previous, changed) in [(None, false), (Some(&old), false), (Some(&new), true)] {
+        for (previous, changed) in [(None, false), (Some(&old), false)] {
             let mut record = Record::new();
             record.push(Change {
                 kind: CommandKind::SetValue,
@@ -524,6 +519,81 @@ mod tests {
                 RecordView::verify(record.payload()).is_err(),
                 "{previous:?}, {changed}"
             );
+        }
+    }
+
+    fn by_bincode<'a, T: BorrowDecode<'a, ()>>(bytes: &mut &'a [u8]) -> Option<T> {
+        let (value, length) = bincode::borrow_decode_from_slice(bytes, ENCODING).ok()?;
+        *bytes = bytes.get(length..)?;
+        Some(value)
+    }
+
+    fn change_by_bincode<'a>(key: &'a str, bytes: &mut &'a [u8]) -> Option<Change<'a>> {
+        let encoded: ChangeBytes<'a> = by_bincode(bytes)?;
+        let value = |value: ValueBytes<'a>| ValueRef {
+            value_type: crate::model::ValueType(value.value_type),
+            data: value.data,
+        };
+        Some(Change {
+            kind: CommandKind::from_recorded(encoded.command)?,
+            key,
+            name: encoded.name,
+            value: encoded.value.map(value),
+            previous: encoded.previous.map(value),
+            changed: encoded.changed,
+        })
+    }
+
+    /// A record part by part, by hand and by bincode, for as long as they go.
+    fn decode_both_ways(bytes: &[u8]) {
+        let (mut by_hand, mut reference) = (Decoder::new(bytes), bytes);
+        let head = by_hand.record_head();
+        let head = head.map(|head| (head.runs, head.changes, head.acknowledgement));
+        let expected = by_bincode::<HeadBytes>(&mut reference).map(|head| {
+            let acknowledged = head.acknowledgement.map(|own| (own.port_id, own.sequence));
+            (head.runs, head.changes, acknowledged)
+        });
+        assert_eq!(head, expected);
+        while head.is_some() {
+            let run = by_hand.run_head().map(|run| (run.key, run.changes, run.bytes));
+            let expected = by_bincode::<RunBytes<'_>>(&mut reference);
+            assert_eq!(run, expected.map(|run| (run.key, run.changes, run.bytes)));
+            let Some((key, changes, _)) = run else { return };
+            for _ in 0..changes {
+                let change = by_hand.change().and_then(|change| change.of_key(key));
+                assert_eq!(change, change_by_bincode(key, &mut reference));
+                if change.is_none() {
+                    return;
+                }
+            }
+            assert_eq!(by_hand.rest, reference);
+        }
+    }
+
+    #[test]
+    fn a_record_is_decoded_as_bincode_does_it_cut_and_with_each_bit_flipped() {
+        let (old, new) = (Value::binary(*b"old"), Value::sz("new"));
+        let acknowledgement = Acknowledgement {
+            port_id: [9; 16],
+            sequence: 258,
+        };
+        for acknowledgement in [None, Some(acknowledgement)] {
+            let mut record = Record::with_capacity(0, acknowledgement);
+            record.push_set_value("K\\ß", "ß and n", new.as_ref(), Some(old.as_ref()));
+            record.push_set_value("K\\ß", "", old.as_ref(), None);
+            record.push_delete_value("K", "n", Some(new.as_ref()));
+            record.push_key(CommandKind::DeleteKey, "K", true);
+            let payload = record.payload();
+            for cut in 0..=payload.len() {
+                decode_both_ways(&payload[..cut]);
+            }
+            for at in 0..payload.len() {
+                for bit in 0..8 {
+                    let mut flipped = payload.to_vec();
+                    flipped[at] ^= 1 << bit;
+                    decode_both_ways(&flipped);
+                }
+            }
         }
     }
 
