@@ -10,4 +10,4 @@ pub use file::RawFile;
 pub use memory::memcpy;
 pub use ping::{CondvarPing, FutexPing, Ping};
 pub use records::{Records, RecordsWriter};
-pub use tree::RawTree;
+pub use tree::{RawRows, RawTree};

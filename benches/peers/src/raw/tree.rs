@@ -14,26 +14,28 @@ use crate::peers::{Transaction, apply};
 
 /// It cannot be opened again, nor tell its changes.
 pub struct RawTree {
-    rows: Mutex<Rows>,
+    rows: Mutex<RawRows>,
     file: RawFile,
 }
 
-struct Rows(BTreeMap<Vec<u8>, Vec<u8>>);
+/// The rows alone.
+#[derive(Default)]
+pub struct RawRows(BTreeMap<Vec<u8>, Vec<u8>>);
 
 impl RawTree {
     pub fn create(path: &Path) -> Result<RawTree> {
         Ok(RawTree {
-            rows: Mutex::new(Rows(BTreeMap::new())),
+            rows: Mutex::new(RawRows::default()),
             file: RawFile::create(path)?,
         })
     }
 
-    fn rows(&self) -> MutexGuard<'_, Rows> {
+    fn rows(&self) -> MutexGuard<'_, RawRows> {
         self.rows.lock().expect("a lock")
     }
 }
 
-impl Transaction for Rows {
+impl Transaction for RawRows {
     fn get(&mut self, row: &[u8]) -> Result<Option<Vec<u8>>> {
         Ok(self.0.get(row).cloned())
     }
