@@ -85,6 +85,17 @@ pub struct Row {
     pub values: Vec<f64>,
 }
 
+/// How clusdb stands beside a peer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// It does better, or as well, or there is nothing to compare.
+    None,
+    /// It does worse by the median, but not in every round.
+    LosesInTheMedian,
+    /// It does worse in every round.
+    Loses,
+}
+
 /// The median, with the lowest and the highest.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Spread {
@@ -123,16 +134,24 @@ impl Figure {
         self.rows.iter().find(|row| row.role == role)
     }
 
-    /// Whether this row does better than clusdb, by the medians of its ratios.
-    pub fn beats_ours(&self, row: &Row) -> bool {
-        let Some(ratio) = self.first(Role::Ours).and_then(|ours| row.ratio_to(ours)) else {
-            return false;
+    /// Whether this row does better than clusdb.
+    pub fn verdict(&self, row: &Row) -> Verdict {
+        let ours = self.first(Role::Ours).filter(|_| row.role == Role::Peer);
+        let Some(ratio) = ours.and_then(|ours| row.ratio_to(ours)) else {
+            return Verdict::None;
         };
-        row.role == Role::Peer
-            && match self.measure.better {
-                Better::Lower => ratio.median < 1.0,
-                Better::Higher => ratio.median > 1.0,
-            }
+        let is_better = |ratio: f64| match self.measure.better {
+            Better::Lower => ratio < 1.0,
+            Better::Higher => ratio > 1.0,
+        };
+        match (
+            is_better(ratio.median),
+            is_better(ratio.low) && is_better(ratio.high),
+        ) {
+            (true, true) => Verdict::Loses,
+            (true, false) => Verdict::LosesInTheMedian,
+            _ => Verdict::None,
+        }
     }
 }
 

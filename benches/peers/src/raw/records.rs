@@ -27,9 +27,10 @@ impl RecordsWriter {
         Ok(self.0.write_all(entry)?)
     }
 
-    pub fn finish(self) -> Result<()> {
-        self.0.into_inner()?.sync_all()?;
-        Ok(())
+    /// What was pushed is in the file when this returns; it can go on.
+    pub fn sync(&mut self) -> Result<()> {
+        self.0.flush()?;
+        Ok(self.0.get_ref().sync_all()?)
     }
 }
 
@@ -40,7 +41,7 @@ pub struct Records {
 impl Records {
     pub fn open(path: &Path) -> Result<Records> {
         let file = File::open(path)?;
-        // SAFETY: this program alone knows the file, and has finished it.
+        // SAFETY: this program alone knows the file, and only appends to it.
         let map = unsafe { Mmap::map(&file)? };
         Ok(Records { map })
     }
@@ -53,9 +54,7 @@ impl Records {
     pub fn walk(&self, below: &KeyPath, visit: &mut dyn FnMut(&Change<'_>)) -> Result<()> {
         let mut rest = self.bytes();
         while !rest.is_empty() {
-            let entry;
-            (entry, rest) = split(rest).context("a record ends early")?;
-            let (checksum, entry) = entry;
+            let (checksum, entry) = take_record(&mut rest).context("a record ends early")?;
             ensure!(crc32fast::hash(entry) == checksum, "a record is damaged");
             codec::changes(entry, below, visit)?;
         }
@@ -63,12 +62,13 @@ impl Records {
     }
 }
 
-/// The checksum and the bytes of the first record, and what is behind it.
-fn split(bytes: &[u8]) -> Option<((u32, &[u8]), &[u8])> {
+/// The checksum of the first record, and the bytes that it is of.
+fn take_record<'a>(bytes: &mut &'a [u8]) -> Option<(u32, &'a [u8])> {
     let (length, rest) = bytes.split_first_chunk()?;
     let (checksum, rest) = rest.split_first_chunk()?;
     let (entry, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
-    Some(((u32::from_le_bytes(*checksum), entry), rest))
+    *bytes = rest;
+    Some((u32::from_le_bytes(*checksum), entry))
 }
 
 #[cfg(test)]
@@ -85,7 +85,7 @@ mod tests {
         entry.push(Kind::CreateKey, "A", "", None, None);
         let mut writer = RecordsWriter::create(&path).expect("a file");
         writer.push(&entry.finish()).expect("a record");
-        writer.finish().expect("a file");
+        writer.sync().expect("a file");
         let walk = || {
             let mut shown = 0;
             let records = Records::open(&path).expect("records");

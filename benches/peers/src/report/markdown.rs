@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::number::plain;
 use super::{Report, Section, ranked};
-use crate::figures::{Better, Figure, Role, Row, Spread};
+use crate::figures::{Better, Figure, Role, Row, Spread, Verdict};
 
 pub fn report(report: &Report) -> String {
     let mut text = String::from("# clusdb and other embedded stores\n\n");
@@ -29,9 +29,12 @@ pub fn report(report: &Report) -> String {
 fn losses(report: &Report, text: &mut String) {
     let mut lines = String::new();
     for figure in report.sections.iter().flat_map(|section| &section.figures) {
-        let better = figure.rows.iter().filter(|row| figure.beats_ours(row));
+        let better = figure
+            .rows
+            .iter()
+            .filter(|row| figure.verdict(row) != Verdict::None);
         let better: Vec<_> = better
-            .map(|row| format!("{} ({} times)", row.label, ratio(figure, row, Role::Ours)))
+            .map(|row| format!("{} {}", row.label, ratio(figure, row, Role::Ours)))
             .collect();
         if !better.is_empty() {
             let _ = writeln!(lines, "- {}: {}", figure.measure.title, better.join(", "));
@@ -39,7 +42,10 @@ fn losses(report: &Report, text: &mut String) {
     }
     if !lines.is_empty() {
         let _ = writeln!(text, "\n## Where clusdb loses\n\n{lines}");
-        let _ = writeln!(text, "In brackets: the peer's figure as a multiple of clusdb's.");
+        let _ = writeln!(
+            text,
+            "The numbers are the peer's figure as a multiple of clusdb's; where the brackets include 1, some rounds went the other way."
+        );
     }
 }
 
@@ -72,10 +78,10 @@ fn write_figure(figure: &Figure, text: &mut String) {
             Role::Ours => format!("**{}**", row.label),
             _ => row.label.clone(),
         };
-        let verdict = if figure.beats_ours(row) {
-            "**clusdb loses**"
-        } else {
-            ""
+        let verdict = match figure.verdict(row) {
+            Verdict::None => "",
+            Verdict::LosesInTheMedian => "**clusdb loses**, not in every round",
+            Verdict::Loses => "**clusdb loses**",
         };
         let _ = writeln!(
             text,
@@ -93,5 +99,9 @@ fn spread(of: Spread) -> String {
 
 fn ratio(figure: &Figure, row: &Row, role: Role) -> String {
     let ratio = figure.first(role).and_then(|other| row.ratio_to(other));
-    ratio.map_or_else(|| "–".to_owned(), |ratio| plain(ratio.median))
+    match ratio {
+        None => "–".to_owned(),
+        Some(ratio) if ratio.low == ratio.high => plain(ratio.median),
+        Some(ratio) => spread(ratio),
+    }
 }

@@ -49,17 +49,17 @@ fn run(bench: &Bench<'_>) -> Result<Measured> {
     for number in 0..batches {
         records.push(&apply(&batch(number), &mut rows)?)?;
     }
-    records.finish()?;
+    records.sync()?;
     let records = Records::open(&bench.folder.join("records"))?;
 
     let expected = batches * CHANGES_PER_BATCH;
     let records = &records;
     let mut copy = vec![0; records.bytes().len()];
     let mut sides = vec![
-        Side::new("raw: walk of mapped records", Role::Raw, || {
+        Side::new("raw: mapped walk", Role::Raw, || {
             measure(expected, |visit| records.walk(&KeyPath::root(), visit))
         }),
-        Side::new("raw: memcpy of them", Role::Raw, move || {
+        Side::new("raw: memcpy", Role::Raw, move || {
             let seconds = memcpy(records.bytes(), &mut copy).as_secs_f64();
             Ok(vec![None, Some(records.bytes().len() as f64 / seconds / 1e6)])
         }),

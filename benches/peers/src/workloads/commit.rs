@@ -42,7 +42,7 @@ fn run(bench: &Bench<'_>) -> Result<Measured> {
         ];
         let record = &record;
         let raw = &raw;
-        let mut sides = vec![Side::new("raw: append + fdatasync", Role::Raw, move || {
+        let mut sides = vec![Side::new("raw: append + sync", Role::Raw, move || {
             measure(writers, time, &|_| raw.append(record))
         })];
         for one in &opened {

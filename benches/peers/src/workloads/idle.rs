@@ -48,7 +48,7 @@ fn run(bench: &Bench<'_>) -> Result<Measured> {
         if in_memory {
             measures.push(Measure::lower("processor's time of a commit in memory", "µs"));
         }
-        let mut sides = vec![Side::new("raw: append + fdatasync", Role::Raw, || {
+        let mut sides = vec![Side::new("raw: append + sync", Role::Raw, || {
             measure(commits, &|| raw.append(&record))
         })];
         for crowd in &crowds {

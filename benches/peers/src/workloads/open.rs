@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
@@ -49,6 +50,9 @@ fn run(bench: &Bench<'_>) -> Result<Measured> {
         bench.for_each(&opened, |peer| load(peer, 0..keys, read_batch))?;
         for one in opened {
             one.peer.close()?;
+            // A kill leaves its commits behind: not in the store that is weighed.
+            let name = one.store.name();
+            copy(&folder.join(name), &folder.join(format!("{name}-killed")))?;
         }
         let logical = logical_bytes(keys);
         let raw = folder.join("raw");
@@ -70,9 +74,14 @@ fn run(bench: &Bench<'_>) -> Result<Measured> {
             ])
         })];
         for store in &bench.arguments.stores {
-            let folder = folder.join(store.name());
-            sides.push(Side::new(store.name(), role(*store), move || {
-                measure(*store, &folder, logical)
+            let (name, folder) = (store.name(), &folder);
+            sides.push(Side::new(name, role(*store), move || {
+                measure(
+                    *store,
+                    &folder.join(name),
+                    &folder.join(format!("{name}-killed")),
+                    logical,
+                )
             }));
         }
         measured
@@ -93,14 +102,13 @@ fn logical_bytes(keys: u64) -> u64 {
         .sum()
 }
 
-fn measure(store: Store, folder: &Path, logical: u64) -> Result<Vec<Option<f64>>> {
+fn measure(store: Store, folder: &Path, to_kill: &Path, logical: u64) -> Result<Vec<Option<f64>>> {
     let each = |bytes: u64| bytes as f64 / logical as f64;
-    // The round before has left a store that was closed.
     let clean = time_opening(store, folder)?;
     let disk = blocks(folder)?;
     let taken = child::memory(store, folder)?;
-    child::kill_behind_commits(store, folder)?;
-    let killed = time_opening(store, folder)?;
+    child::kill_behind_commits(store, to_kill)?;
+    let killed = time_opening(store, to_kill)?;
     Ok(vec![
         Some(millis(clean)),
         Some(millis(killed)),
@@ -120,6 +128,13 @@ fn time_opening(store: Store, folder: &Path) -> Result<Duration> {
     ensure!(found, "a value is missing");
     peer.close()?;
     Ok(time)
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    let mut copy = Command::new("cp");
+    let status = copy.arg("-r").args([from, to]).status()?;
+    ensure!(status.success(), "{} could not be copied", from.display());
+    Ok(())
 }
 
 /// Bytes of the blocks that the files below this folder have.

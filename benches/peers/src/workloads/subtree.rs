@@ -46,21 +46,21 @@ fn run(bench: &Bench<'_>) -> Result<Measured> {
     };
     let opened = bench.open_all(bench.folder, &[root.clone(), subtree.clone()])?;
     let mut rows = RawRows::default();
-    let mut entries: Vec<Vec<u8>> = Vec::new();
+    let file = bench.folder.join("records");
+    let mut written = RecordsWriter::create(&file)?;
+    let mut batches = 0;
     for times in LENGTHS {
-        let loaded = entries.len() as u64..unit * times;
+        let loaded = batches..unit * times;
+        batches = loaded.end;
         bench.for_each(&opened, |peer| load(peer, loaded.clone(), batch))?;
         for number in loaded {
-            entries.push(apply(&batch(number), &mut rows)?);
+            written.push(&apply(&batch(number), &mut rows)?)?;
         }
-        let file = bench.folder.join(format!("records{times}"));
-        let mut records = RecordsWriter::create(&file)?;
-        entries.iter().try_for_each(|entry| records.push(entry))?;
-        records.finish()?;
+        written.sync()?;
         let records = Records::open(&file)?;
 
         let subtree = &subtree;
-        let mut sides = vec![Side::new("raw: walk of mapped records", Role::Raw, || {
+        let mut sides = vec![Side::new("raw: mapped walk", Role::Raw, || {
             measure(matches, |visit| records.walk(subtree, visit))
         })];
         for one in &opened {
@@ -80,7 +80,6 @@ fn run(bench: &Bench<'_>) -> Result<Measured> {
                 }));
             }
         }
-        let batches = unit * times;
         let measure = Measure::lower(format!("{matches} matches among {batches} batches"), "ms");
         measured.figures.extend(bench.take_turns(vec![measure], sides)?);
     }

@@ -30,7 +30,7 @@ fn run(bench: &Bench<'_>) -> Result<Measured> {
     let trace = &trace;
     let fresh = |name: &str, round: u64| bench.folder.join(format!("{name}-{round}"));
     let mut round = 0;
-    let mut sides = vec![Side::new("raw: map, append + fdatasync", Role::Raw, || {
+    let mut sides = vec![Side::new("raw: map + append", Role::Raw, || {
         round += 1;
         let tree = RawTree::create(&fresh("raw", round))?;
         replay(Box::new(tree), trace)

@@ -65,10 +65,7 @@ fn run(bench: &Bench<'_>) -> Result<Measured> {
     }
     let (futex, condvar) = (FutexPing::default(), CondvarPing::default());
     let mut sides = Vec::new();
-    for (label, ping) in [
-        ("raw: futex", &futex as &dyn Ping),
-        ("raw: condition variable", &condvar),
-    ] {
+    for (label, ping) in [("raw: futex", &futex as &dyn Ping), ("raw: condvar", &condvar)] {
         let mut seen = 0;
         let mut wait = move || {
             seen = ping.wait(seen);
@@ -127,6 +124,10 @@ fn measure(
         let follower = scope.spawn(follow);
         for sent in 1..=pings {
             thread::sleep(ASLEEP);
+            ensure!(
+                woken.count.load(Ordering::Acquire) < sent,
+                "it woke without a reason"
+            );
             let before = woken.began.elapsed();
             send()?;
             while woken.count.load(Ordering::Acquire) < sent {
