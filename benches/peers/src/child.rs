@@ -11,7 +11,8 @@ use crate::peers::Store;
 use crate::process::{heap_bytes, resident_bytes};
 use crate::work::batch_of_10;
 
-const COMMITS: u64 = 300;
+/// What a child commits, each durably.
+pub const COMMITS: u64 = 300;
 const READY: &str = "committed";
 
 /// What an open store takes, in bytes.
@@ -30,7 +31,7 @@ pub fn run(given: &[String]) -> Result<()> {
     let store = Store::from_name(store).context("a store")?;
     match role.as_str() {
         "memory" => weigh(store, Path::new(folder)),
-        "commit" => commit_until_killed(store, Path::new(folder)),
+        "commit" => commit_and_wait(store, Path::new(folder)),
         role => bail!("there is no role {role:?}"),
     }
 }
@@ -52,15 +53,15 @@ fn weigh(store: Store, folder: &Path) -> Result<()> {
     peer.close()
 }
 
-fn commit_until_killed(store: Store, folder: &Path) -> Result<()> {
+/// Commits, says so, and waits to be killed, or for the end of its input.
+fn commit_and_wait(store: Store, folder: &Path) -> Result<()> {
     let peer = store.open(folder, &[])?;
     for number in 0..COMMITS {
         peer.write(&[batch_of_10(0, number)])?;
     }
     println!("{READY}");
-    loop {
-        std::thread::park();
-    }
+    std::io::copy(&mut std::io::stdin(), &mut std::io::sink())?;
+    peer.close()
 }
 
 fn child(role: &str, store: Store, folder: &Path) -> Result<Command> {
@@ -89,7 +90,8 @@ pub fn memory(store: Store, folder: &Path) -> Result<Taken> {
 
 /// Opens the store in a process of its own, which commits and is killed.
 pub fn kill_behind_commits(store: Store, folder: &Path) -> Result<()> {
-    let mut child = child("commit", store, folder)?.stdout(Stdio::piped()).spawn()?;
+    let mut child = child("commit", store, folder)?;
+    let mut child = child.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
     let output = child.stdout.take().context("its output")?;
     let line = BufReader::new(output).lines().next().transpose()?;
     child.kill()?;

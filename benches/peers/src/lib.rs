@@ -10,6 +10,7 @@ pub mod codec;
 pub mod figures;
 pub mod inputs;
 pub mod machine;
+pub mod number;
 pub mod peer;
 pub mod peers;
 pub mod process;

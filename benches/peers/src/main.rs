@@ -11,6 +11,11 @@ use clusdb_peers::watchdog::Watchdog;
 use clusdb_peers::workloads::{self, Bench};
 use clusdb_peers::{child, process};
 
+const COMMAND: &str = match cfg!(feature = "rocksdb") {
+    true => "cargo run --release --manifest-path benches/peers/Cargo.toml --features rocksdb",
+    false => "cargo run --release --manifest-path benches/peers/Cargo.toml",
+};
+
 fn main() -> Result<()> {
     let given: Vec<OsString> = std::env::args_os().skip(1).collect();
     match arguments::parse(given.clone())? {
@@ -34,7 +39,8 @@ fn run(arguments: &Arguments, given: &[OsString]) -> Result<()> {
     let given: Vec<_> = given.iter().map(|given| given.to_string_lossy()).collect();
     let mut report = Report {
         machine: Machine::look(&arguments.folder)?,
-        command: format!("cargo run --release -- {}", given.join(" ")),
+        command: format!("{COMMAND} -- {}", given.join(" ")),
+        versions: arguments.stores.iter().map(|store| store.version()).collect(),
         rounds: arguments.rounds,
         scale: arguments.scale,
         sections: Vec::new(),

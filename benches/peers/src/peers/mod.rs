@@ -26,6 +26,9 @@ const CACHE_BYTES: usize = 1 << 30;
 /// Batches in one transaction of a bulk load.
 const LOAD_GROUP: usize = 1000;
 
+/// What was built.
+const LOCK: &str = include_str!("../../Cargo.lock");
+
 /// A store that takes part.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Store {
@@ -68,6 +71,31 @@ impl Store {
     pub fn from_name(name: &str) -> Option<Store> {
         let mut all = Store::ALL.iter();
         all.find(|store| store.name().eq_ignore_ascii_case(name)).copied()
+    }
+
+    /// The version that is measured, and of what.
+    pub fn version(self) -> String {
+        let version = |package: &str| {
+            let entry = format!("name = \"{package}\"\nversion = \"");
+            // Of two versions the later one stands behind.
+            let version = LOCK
+                .rsplit_once(&entry)
+                .and_then(|(_, rest)| rest.split_once('"'));
+            version.map_or("unknown", |(version, _)| version)
+        };
+        match self {
+            Store::Clusdb | Store::Sled | Store::Redb | Store::Fjall => {
+                format!("{self} {}", version(self.name()))
+            }
+            Store::Sqlite => format!(
+                "SQLite {} (rusqlite {})",
+                rusqlite::version(),
+                version("rusqlite")
+            ),
+            Store::Lmdb => format!("{} (heed {})", heed::lmdb_version().string, version("heed")),
+            #[cfg(feature = "rocksdb")]
+            Store::RocksDb => format!("the system's RocksDB (rocksdb {})", version("rocksdb")),
+        }
     }
 
     /// Whether a change has the value that was there before.

@@ -22,6 +22,23 @@ pub struct RawTree {
 #[derive(Default)]
 pub struct RawRows(BTreeMap<Vec<u8>, Vec<u8>>);
 
+impl RawRows {
+    pub fn list(&self, key: &KeyPath, visit: &mut dyn FnMut(&Entry<'_>)) -> Result<()> {
+        let (from, to) = codec::rows_right_below(key.as_str());
+        for (row, held) in self.0.range(from..to) {
+            visit(&codec::entry(row, held)?);
+        }
+        Ok(())
+    }
+
+    pub fn iterate(&self, visit: &mut dyn FnMut(&Entry<'_>)) -> Result<()> {
+        for (row, held) in &self.0 {
+            visit(&codec::entry(row, held)?);
+        }
+        Ok(())
+    }
+}
+
 impl RawTree {
     pub fn create(path: &Path) -> Result<RawTree> {
         Ok(RawTree {
@@ -80,18 +97,11 @@ impl Peer for RawTree {
     }
 
     fn list(&self, key: &KeyPath, visit: &mut dyn FnMut(&Entry<'_>)) -> Result<()> {
-        let (from, to) = codec::rows_right_below(key.as_str());
-        for (row, held) in self.rows().0.range(from..to) {
-            visit(&codec::entry(row, held)?);
-        }
-        Ok(())
+        self.rows().list(key, visit)
     }
 
     fn iterate(&self, visit: &mut dyn FnMut(&Entry<'_>)) -> Result<()> {
-        for (row, held) in &self.rows().0 {
-            visit(&codec::entry(row, held)?);
-        }
-        Ok(())
+        self.rows().iterate(visit)
     }
 
     fn close(self: Box<Self>) -> Result<()> {

@@ -17,6 +17,7 @@ pub fn report(report: &Report) -> Value {
     json!({
         "machine": report.machine.to_json(),
         "command": report.command,
+        "versions": report.versions,
         "rounds": report.rounds,
         "scale": report.scale,
         "workloads": sections.collect::<Vec<_>>(),

@@ -2,15 +2,16 @@
 
 use std::fmt::Write;
 
-use super::number::plain;
 use super::{Report, Section, ranked};
 use crate::figures::{Better, Figure, Role, Row, Spread, Verdict};
+use crate::number::plain;
 
 pub fn report(report: &Report) -> String {
     let mut text = String::from("# clusdb and other embedded stores\n\n");
     for line in report.machine.lines() {
         let _ = writeln!(text, "- {line}");
     }
+    let _ = writeln!(text, "- {}", report.versions.join(", "));
     let _ = writeln!(text, "- `{}`", report.command);
     let _ = writeln!(
         text,

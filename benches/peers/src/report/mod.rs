@@ -2,7 +2,6 @@
 
 mod json;
 mod markdown;
-mod number;
 mod plot;
 
 use std::fs;
@@ -16,6 +15,7 @@ use crate::machine::Machine;
 pub struct Report {
     pub machine: Machine,
     pub command: String,
+    pub versions: Vec<String>,
     pub rounds: usize,
     pub scale: f64,
     pub sections: Vec<Section>,

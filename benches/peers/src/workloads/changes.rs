@@ -7,6 +7,7 @@ use clusdb::KeyPath;
 
 use super::{Bench, Measured, Workload, role, timed};
 use crate::figures::{Measure, Role, Side};
+use crate::number::count;
 use crate::peer::{Batch, Change, Command, ValueRef};
 use crate::peers::apply;
 use crate::raw::{RawRows, Records, RecordsWriter, memcpy};
@@ -76,8 +77,9 @@ fn run(bench: &Bench<'_>) -> Result<Measured> {
     ];
     let figures = bench.take_turns(measures, sides)?;
     let notes = vec![format!(
-        "{expected} changes; the mapped records have {} bytes.",
-        records.bytes().len()
+        "{} changes; the mapped records have {} bytes.",
+        count(expected),
+        count(records.bytes().len() as u64)
     )];
     for one in opened {
         one.peer.close()?;

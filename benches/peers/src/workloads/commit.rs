@@ -9,7 +9,7 @@ use super::{Bench, Measured, Workload, micros, percentile, role};
 use crate::figures::{Measure, Role, Side};
 use crate::peers::record_bytes;
 use crate::raw::RawFile;
-use crate::work::batch_of_10;
+use crate::work::{batch_of_10, load};
 
 pub const WORKLOAD: Workload = Workload {
     name: "commit",
@@ -28,6 +28,12 @@ fn run(bench: &Bench<'_>) -> Result<Measured> {
     let record = vec![0xa5; record_bytes(&bench.folder.join("size"), &batch_of_10(0, 0))?];
     let raw = RawFile::create(&bench.folder.join("raw"))?;
     let opened = bench.open_all(bench.folder, &[])?;
+    // All keys are there before, and the files have begun.
+    for one in &opened {
+        load(&*one.peer, 0..100 * WRITERS[2], |number| {
+            batch_of_10(number / 100, number)
+        })?;
+    }
     let time = bench.time(TIME);
     let next = AtomicU64::new(1);
     for writers in WRITERS {

@@ -8,16 +8,17 @@ use anyhow::{Context, Result};
 
 use super::{Bench, Measured, Workload, micros, percentile, role};
 use crate::figures::{Measure, Role, Side};
+use crate::number;
 use crate::peer::{Peer, Watcher};
 use crate::peers::{Store, record_bytes};
 use crate::process::thread_time;
 use crate::raw::RawFile;
-use crate::work::{batch_of_10, path};
+use crate::work::{batch_of_10, load, path};
 
 pub const WORKLOAD: Workload = Workload {
     name: "idle",
     title: "Commits beside idle followers",
-    about: "One writer commits batches of 10 commands while 0, 100 or 10,000 followers each wait for a key of their own, 8 levels \
+    about: "One writer commits batches of 10 commands while 0, 100 or 10,000 followers are open, each on a key of its own, 8 levels \
             deep, that never changes. clusdb: ports. sled: `watch_prefix`. The others have no followers of their own. On the disk; and in memory \
             (/dev/shm), where a sync costs next to nothing, so that the rest can be seen: there also the processor's time of the committing thread. \
             clusdb's ratios are to itself without followers.",
@@ -77,6 +78,7 @@ fn crowds(bench: &Bench<'_>, folder: &Path) -> Result<Vec<Crowd>> {
             let _guarded = bench.watchdog.guard(store.name());
             let folder = folder.join(format!("{store}-{followers}"));
             let peer = store.open(&folder, &[])?;
+            load(&*peer, 0..100, |number| batch_of_10(0, number))?;
             let watch = |number| peer.watch(&format!("idle{number}"), &path(&idle_key(number)));
             let Some(first) = watch(count)? else { break };
             // It was only asked for to see whether there are any.
@@ -84,7 +86,7 @@ fn crowds(bench: &Bench<'_>, folder: &Path) -> Result<Vec<Crowd>> {
             let watchers = (0..count).filter_map(|number| watch(number).transpose());
             let watchers = watchers.collect::<Result<Vec<_>>>()?;
             crowds.push(Crowd {
-                label: format!("{store}, {count} followers"),
+                label: format!("{store}, {} followers", number::count(count)),
                 store: *store,
                 peer,
                 _watchers: watchers,

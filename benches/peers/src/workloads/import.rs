@@ -8,6 +8,7 @@ use anyhow::Result;
 use super::{Bench, Measured, Workload, millis, role, timed};
 use crate::figures::{Measure, Role, Side};
 use crate::inputs;
+use crate::number::count;
 use crate::peer::{Batch, Command};
 use crate::peers::apply;
 use crate::raw::RawRows;
@@ -57,11 +58,12 @@ fn run(bench: &Bench<'_>) -> Result<Measured> {
         .commands
         .iter()
         .filter(|command| matches!(command, Command::SetValue { .. }));
-    let title = format!("{commands} commands, {} values, as one batch", values.count());
+    let values = count(values.count() as u64);
+    let title = format!("{} commands, {values} values, as one batch", count(commands));
     let figures = bench.take_turns(vec![Measure::lower(title, "ms")], sides)?;
     let notes = vec![format!(
         "From {from}; its change entry has {} bytes.",
-        entry.len()
+        count(entry.len() as u64)
     )];
     Ok(Measured { figures, notes })
 }

@@ -11,6 +11,7 @@ use anyhow::{Result, ensure};
 use super::{Bench, Measured, Workload, millis, role, timed};
 use crate::child;
 use crate::figures::{Measure, Role, Side};
+use crate::number::count;
 use crate::peers::Store;
 use crate::work::{VALUES_PER_KEY, load, read_batch, read_key, read_name};
 
@@ -29,6 +30,7 @@ const SIZES: [u64; 2] = [100_000, 1_000_000];
 
 /// What the measures of a store are, in order.
 fn measures(values: u64) -> Vec<Measure> {
+    let values = count(values);
     let of = |what: &str, unit| Measure::lower(format!("{what}, {values} values"), unit);
     let bytes = "bytes/byte";
     vec![
@@ -87,9 +89,11 @@ fn run(bench: &Bench<'_>) -> Result<Measured> {
         measured
             .figures
             .extend(bench.take_turns(measures(keys * VALUES_PER_KEY), sides)?);
-        measured
-            .notes
-            .push(format!("{} values have {logical} bytes.", keys * VALUES_PER_KEY));
+        measured.notes.push(format!(
+            "{} values have {} bytes.",
+            count(keys * VALUES_PER_KEY),
+            count(logical)
+        ));
     }
     Ok(measured)
 }

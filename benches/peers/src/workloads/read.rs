@@ -11,7 +11,10 @@ use clusdb::KeyPath;
 
 use super::{Bench, Measured, Workload, micros, millis, percentile, role, timed};
 use crate::figures::{Measure, Role, Side};
-use crate::peer::Peer;
+use crate::number::count;
+use crate::peer::{Entry, Peer};
+use crate::peers::apply;
+use crate::raw::RawRows;
 use crate::work::{
     KEYS_PER_GROUP, VALUES_PER_KEY, batch_of_10, data, load, path, read_batch, read_key, read_name,
 };
@@ -22,7 +25,7 @@ pub const WORKLOAD: Workload = Workload {
     about: "100,000 and 1,000,000 values of 40 bytes, 10 a key, 100 keys side by side. A get is of a value at random, key and name parsed \
             before; a miss asks a key that exists for a name that does not. A listing is of 100 keys side by side, an iteration of everything, all \
             fields decoded. Beside a writer: gets while another thread commits durable batches of 10 commands. clusdb ignores case, the \
-            others do not. Raw: a hash map from (key, name) to data, never changed and without a lock.",
+            others do not. Raw: for gets a hash map from (key, name) to data, for the others an ordered map of the peers' rows; both never changed and without a lock.",
     run,
 };
 
@@ -73,7 +76,11 @@ fn run(bench: &Bench<'_>) -> Result<Measured> {
         bench.for_each(&opened, |peer| load(peer, 0..keys, read_batch))?;
         let places = Places::new(keys, bench.count_from(100, GETS), bench.count_from(10, LISTINGS));
         let map = map(keys);
-        let values = places.values;
+        let mut rows = RawRows::default();
+        for number in 0..keys {
+            apply(&read_batch(number), &mut rows)?;
+        }
+        let values = count(places.values);
         let of = |what: &str| format!("{what}, {values} values");
         let measures = vec![
             Measure::lower(of("get, hit"), "ns"),
@@ -94,6 +101,11 @@ fn run(bench: &Bench<'_>) -> Result<Measured> {
             };
             Ok(vec![Some(look(&found, true)?), Some(look(&missed, false)?)])
         })];
+        sides.push(Side::new("raw: ordered map", Role::Raw, || {
+            let listing = time_listing(&places, |key, visit| rows.list(key, visit))?;
+            let iterating = time_iterating(&places, |visit| rows.iterate(visit))?;
+            Ok(vec![None, None, Some(listing), Some(iterating)])
+        }));
         let beside = bench.time(BESIDE);
         for one in &opened {
             let places = &places;
@@ -140,34 +152,52 @@ fn measure(peer: &dyn Peer, places: &Places, beside: Duration) -> Result<Vec<Opt
         })
     };
     let (hit, miss) = (get(&places.found, true)?, get(&places.missed, false)?);
-    let listing = nanos_each(&places.listed, |(key, expected)| {
+    let listing = time_listing(places, |key, visit| peer.list(key, visit))?;
+    let iterating = time_iterating(places, |visit| peer.iterate(visit))?;
+    let mut times = get_beside_a_writer(peer, places, beside)?;
+    let mut part = |part| percentile(&mut times, part).map(micros);
+    Ok(vec![
+        Some(hit),
+        Some(miss),
+        Some(listing),
+        Some(iterating),
+        part(0.5),
+        part(0.99),
+    ])
+}
+
+/// In microseconds.
+fn time_listing(
+    places: &Places,
+    list: impl Fn(&KeyPath, &mut dyn FnMut(&Entry<'_>)) -> Result<()>,
+) -> Result<f64> {
+    let nanos = nanos_each(&places.listed, |(key, expected)| {
         let (mut count, mut weight) = (0, 0);
-        peer.list(key, &mut |entry| {
+        list(key, &mut |entry| {
             count += 1;
             weight += entry.weigh();
         })?;
         black_box(weight);
         Ok(count == *expected)
     })?;
+    Ok(nanos / 1e3)
+}
+
+/// In milliseconds.
+fn time_iterating(
+    places: &Places,
+    iterate: impl FnOnce(&mut dyn FnMut(&Entry<'_>)) -> Result<()>,
+) -> Result<f64> {
     let (mut entries, mut weight) = (0u64, 0);
-    let iterating = timed(|| {
-        peer.iterate(&mut |entry| {
+    let time = timed(|| {
+        iterate(&mut |entry| {
             entries += 1;
             weight += entry.weigh();
         })
     })?;
     black_box(weight);
     ensure!(entries > places.values, "{entries} entries are there");
-    let mut times = get_beside_a_writer(peer, places, beside)?;
-    let mut part = |part| percentile(&mut times, part).map(micros);
-    Ok(vec![
-        Some(hit),
-        Some(miss),
-        Some(listing / 1e3),
-        Some(millis(iterating)),
-        part(0.5),
-        part(0.99),
-    ])
+    Ok(millis(time))
 }
 
 fn nanos_each<T>(all: &[T], mut look: impl FnMut(&T) -> Result<bool>) -> Result<f64> {

@@ -6,6 +6,7 @@ use clusdb::KeyPath;
 use super::{Bench, Measured, Workload, millis, role, timed};
 use crate::codec;
 use crate::figures::{Measure, Role, Side};
+use crate::number::count;
 use crate::peer::{Batch, Change, Command, Kind};
 use crate::peers::{Store, apply};
 use crate::raw::{RawRows, Records, RecordsWriter};
@@ -80,7 +81,10 @@ fn run(bench: &Bench<'_>) -> Result<Measured> {
                 }));
             }
         }
-        let measure = Measure::lower(format!("{matches} matches among {batches} batches"), "ms");
+        let measure = Measure::lower(
+            format!("{} matches among {} batches", count(matches), count(batches)),
+            "ms",
+        );
         measured.figures.extend(bench.take_turns(vec![measure], sides)?);
     }
     for one in opened {

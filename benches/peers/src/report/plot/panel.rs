@@ -3,10 +3,10 @@
 use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
 
-use super::super::number::plain;
 use super::super::ranked;
 use super::{Area, COLUMN, Drawn, INK, MARGIN, Scale, text};
 use crate::figures::{Better, Figure, Role, Row, Spread};
+use crate::number::plain;
 
 const LABELS: i32 = 175;
 /// Room for the numbers behind the bars.

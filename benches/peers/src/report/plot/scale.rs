@@ -1,7 +1,7 @@
 //! Where a value stands from left to right.
 
-use super::super::number::plain;
 use crate::figures::Spread;
+use crate::number::plain;
 
 /// From so many times between the lowest and the highest on, the scale is logarithmic.
 const LOGARITHMIC_FROM: f64 = 12.0;
