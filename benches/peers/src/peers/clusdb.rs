@@ -23,9 +23,10 @@ pub struct Clusdb {
 }
 
 impl Clusdb {
-    pub fn open(folder: &Path, followed: &[KeyPath]) -> Result<Clusdb> {
+    /// `tree`: whether a copy of the state is kept behind the journal.
+    pub fn open(folder: &Path, followed: &[KeyPath], tree: bool) -> Result<Clusdb> {
         // A moment ago another handle may have closed it.
-        let options = Store::options().lock_timeout(Duration::from_secs(5));
+        let options = Store::options().tree(tree).lock_timeout(Duration::from_secs(5));
         let store = options.journal_limit_bytes(u64::MAX).open(folder)?;
         let ports = followed.iter().enumerate();
         let ports = ports.map(|(number, key)| store.port(&format!("followed{number}"), key));

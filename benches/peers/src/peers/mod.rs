@@ -33,6 +33,8 @@ const LOCK: &str = include_str!("../../Cargo.lock");
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Store {
     Clusdb,
+    /// clusdb without the copy of its state behind the journal: takes part where that matters most.
+    Treeless,
     Sled,
     Redb,
     Fjall,
@@ -58,6 +60,7 @@ impl Store {
     pub fn name(self) -> &'static str {
         match self {
             Store::Clusdb => "clusdb",
+            Store::Treeless => "clusdb-treeless",
             Store::Sled => "sled",
             Store::Redb => "redb",
             Store::Fjall => "fjall",
@@ -69,7 +72,7 @@ impl Store {
     }
 
     pub fn from_name(name: &str) -> Option<Store> {
-        let mut all = Store::ALL.iter();
+        let mut all = Store::ALL.iter().chain(&[Store::Treeless]);
         all.find(|store| store.name().eq_ignore_ascii_case(name)).copied()
     }
 
@@ -84,9 +87,8 @@ impl Store {
             version.map_or("unknown", |(version, _)| version)
         };
         match self {
-            Store::Clusdb | Store::Sled | Store::Redb | Store::Fjall => {
-                format!("{self} {}", version(self.name()))
-            }
+            Store::Clusdb | Store::Treeless => format!("clusdb {}", version("clusdb")),
+            Store::Sled | Store::Redb | Store::Fjall => format!("{self} {}", version(self.name())),
             Store::Sqlite => format!(
                 "SQLite {} (rusqlite {})",
                 rusqlite::version(),
@@ -112,7 +114,8 @@ impl Store {
     pub fn open(self, folder: &Path, followed: &[KeyPath]) -> Result<Box<dyn Peer>> {
         std::fs::create_dir_all(folder)?;
         Ok(match self {
-            Store::Clusdb => Box::new(clusdb::Clusdb::open(folder, followed)?),
+            Store::Clusdb => Box::new(clusdb::Clusdb::open(folder, followed, true)?),
+            Store::Treeless => Box::new(clusdb::Clusdb::open(folder, followed, false)?),
             Store::Sled => Box::new(sled::Sled::open(folder)?),
             Store::Redb => Box::new(redb::Redb::open(folder)?),
             Store::Fjall => Box::new(fjall::Fjall::open(folder)?),

@@ -22,7 +22,7 @@ pub const WORKLOAD: Workload = Workload {
             kernel's cache. After a kill: a process of its own has committed 300 batches of 10 commands and was killed by SIGKILL. On the disk: \
             the blocks of all files after a clean close, change entries included, for each byte of keys, names and data. Memory: what a process \
             of its own has more of after opening and one iteration over everything, for each such byte; what no file backs, all that is \
-            resident, and what the C library's allocator has given out (Rust's and C's stores alike). Raw: reading as many bytes.",
+            resident, and what the C library's allocator has given out (Rust's and C's stores alike). clusdb also without the copy of its state behind the journal (`Options::tree`). Raw: reading as many bytes.",
     run,
 };
 
@@ -48,7 +48,9 @@ fn run(bench: &Bench<'_>) -> Result<Measured> {
     for full in SIZES {
         let keys = bench.count_from(10, full / VALUES_PER_KEY);
         let folder = bench.folder.join(full.to_string());
-        let opened = bench.open_all(&folder, &[])?;
+        let mut opened = bench.open_all(&folder, &[])?;
+        opened.push(bench.open(Store::Treeless, &folder, &[])?);
+        let stores: Vec<_> = opened.iter().map(|one| one.store).collect();
         bench.for_each(&opened, |peer| load(peer, 0..keys, read_batch))?;
         for one in opened {
             one.peer.close()?;
@@ -75,11 +77,11 @@ fn run(bench: &Bench<'_>) -> Result<Measured> {
                 Some(1.0),
             ])
         })];
-        for store in &bench.arguments.stores {
+        for store in stores {
             let (name, folder) = (store.name(), &folder);
-            sides.push(Side::new(name, role(*store), move || {
+            sides.push(Side::new(name, role(store), move || {
                 measure(
-                    *store,
+                    store,
                     &folder.join(name),
                     &folder.join(format!("{name}-killed")),
                     logical,
