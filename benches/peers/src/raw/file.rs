@@ -8,7 +8,7 @@ use std::sync::{Condvar, Mutex};
 use anyhow::{Result, anyhow};
 
 /// Zeroes that are written and synced ahead: overwriting them costs the least of a sync.
-const FILLED_BYTES: u64 = 64 << 20;
+const FILLED_BYTES: u64 = 16 << 20;
 
 /// A zero-filled file that is appended to. Of several writers, whoever finds no leader writes and syncs for all who wait.
 pub struct RawFile {
