@@ -62,12 +62,7 @@ impl Refresh {
             if names.len() >= MAX_NAMES {
                 return Ok(false);
             }
-            touch(
-                RecordView::verified(visited.frame.payload),
-                &mut touched,
-                names,
-                changes,
-            );
+            touch(visited.record, &mut touched, names, changes);
             Ok(true)
         })
     }

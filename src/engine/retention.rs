@@ -12,7 +12,6 @@ use super::snapshots::{self, KEPT};
 use crate::error::{Error, IoContext, Result, TrimReason};
 use crate::journal::{Filter, ListId, Position, Segment};
 use crate::layout::{Layout, remove_if_there};
-use crate::model::RecordView;
 use crate::port_file::{Cursor, PortFile};
 use crate::snapshot;
 use crate::sync::lock;
@@ -279,8 +278,8 @@ impl Keeper {
             let mut position = begin;
             let lists = [ListId::acknowledgements(&standing.port_id)];
             self.journal.select(&lists, &mut position, end, &mut |visited| {
-                let record = RecordView::verified(visited.frame.payload);
-                let own = record
+                let own = visited
+                    .record
                     .acknowledgement()
                     .filter(|own| own.port_id == standing.port_id);
                 newest = newest.max(own.map(|own| own.sequence));

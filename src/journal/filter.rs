@@ -21,6 +21,9 @@ impl Filter {
             Filter::Everything => true,
             Filter::Port(key) if frame.meta.kind == FrameKind::Batch => {
                 let record = RecordView::verified(frame.payload);
+                if key.is_empty() {
+                    return matches!(record.len(), 1..);
+                }
                 record.runs().any(|run| match relation(run.key, key) {
                     Relation::AtOrBelow => true,
                     Relation::Above => run.has_deletion(),

@@ -99,9 +99,14 @@ impl<'a> Frame<'a> {
             2 => FrameKind::Plain,
             _ => return None,
         };
+        let parsed = Frame::parse(frame, kind, payload_length as usize);
         // Cheap to ask, and false nearly everywhere that a search for frames looks.
-        let parsed = Frame::parse(frame, kind, payload_length as usize)?;
-        (salt.checksum(offset as u64, frame) == parsed.checksum).then_some(parsed)
+        let is_sound = parsed.meta.sequence > parsed.chain.durable_before
+            && header[RESERVED..].iter().all(|byte| *byte == 0)
+            && frame[FRAME_HEADER_BYTES + payload_length as usize..]
+                .iter()
+                .all(|byte| *byte == 0);
+        (is_sound && salt.checksum(offset as u64, frame) == parsed.checksum).then_some(parsed)
     }
 
     /// Whether a header stands at this offset that follows these, of a frame that would end behind the file. Nothing
@@ -126,31 +131,26 @@ impl<'a> Frame<'a> {
             2 => FrameKind::Plain,
             _ => FrameKind::Batch,
         };
-        Frame::parse(frame.get(..frame_bytes(payload_length))?, kind, payload_length)
+        let frame = frame.get(..frame_bytes(payload_length))?;
+        Some(Frame::parse(frame, kind, payload_length))
     }
 
-    fn parse(frame: &'a [u8], kind: FrameKind, payload_length: usize) -> Option<Frame<'a>> {
+    fn parse(frame: &'a [u8], kind: FrameKind, payload_length: usize) -> Frame<'a> {
         let (header, rest) = frame.split_at(FRAME_HEADER_BYTES);
-        let (payload, padding) = rest.split_at(payload_length);
-        let sequence = get_u64(header, SEQUENCE);
-        let durable_before = get_u64(header, DURABLE_BEFORE);
-        let reserved: [u8; 8] = get(header, RESERVED);
-        let is_sound =
-            sequence > durable_before && reserved == [0; 8] && padding.iter().all(|byte| *byte == 0);
-        is_sound.then(|| Frame {
+        Frame {
             checksum: get_u32(header, CHECKSUM),
             chain: Chain {
                 previous: get_u32(header, PREVIOUS),
-                durable_before,
+                durable_before: get_u64(header, DURABLE_BEFORE),
             },
             meta: RecordMeta {
                 kind,
-                sequence,
+                sequence: get_u64(header, SEQUENCE),
                 time: get_u64(header, TIME).cast_signed(),
                 request_id: get(header, REQUEST_ID),
             },
-            payload,
-        })
+            payload: &rest[..payload_length],
+        }
     }
 
     /// Bytes from this frame's first to the next one's.

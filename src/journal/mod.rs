@@ -72,23 +72,14 @@ pub(crate) struct Journal {
     sidecars: Sidecars,
 }
 
-/// A frame of the journal, and where it is mapped.
+/// A verified record of the journal, and where its frame is mapped.
 pub(crate) struct Visited<'a> {
     pub(crate) map: &'a Arc<Map>,
     /// In the map, as in the file.
     pub(crate) offset: usize,
     pub(crate) path: &'a Path,
     pub(crate) frame: Frame<'a>,
-}
-
-impl Visited<'_> {
-    /// Checks the structure of the record in the frame, whose checksum has been.
-    pub(crate) fn verify(&self) -> Result<RecordView<'_>> {
-        RecordView::verify(self.frame.payload).map_err(|malformed| {
-            let at = self.offset + FRAME_HEADER_BYTES + malformed.offset;
-            Error::damaged(self.path, at as u64, malformed.expected, "other bytes")
-        })
-    }
+    pub(crate) record: RecordView<'a>,
 }
 
 /// A record on its way into the journal.
@@ -249,8 +240,8 @@ impl Journal {
         }
     }
 
-    /// Reads the frames behind `position` up to the sequence number `last`, which is durable, verifying each, and
-    /// moves the position along. When `visit` gives false, the reading ends before that frame.
+    /// Reads the records behind `position` up to the sequence number `last`, which is durable, each verified, and
+    /// moves the position along. When `visit` gives false, the reading ends before that record.
     ///
     /// # Errors
     /// `Trimmed` if they are gone.
@@ -271,21 +262,15 @@ impl Journal {
                 position.offset = SEGMENT_HEADER_BYTES as u64;
             }
             let map = segment.map()?;
-            let bytes = map.get(0..map.stable_bytes()).unwrap_or_default();
             while position.sequence < last && position.sequence + 1 < end {
-                let frame = segment.frame(bytes, position.offset, position.sequence + 1)?;
-                let visited = Visited {
-                    map: &map,
-                    offset: position.offset as usize,
-                    path: &segment.path,
-                    frame,
-                };
+                let next = position.sequence + 1;
+                let visited = segment.visit(&map, position.offset, next..=next)?;
                 if !visit(&visited)? {
                     return Ok(());
                 }
-                position.sequence += 1;
-                position.checksum = frame.checksum;
-                position.offset += frame.bytes() as u64;
+                position.sequence = next;
+                position.checksum = visited.frame.checksum;
+                position.offset += visited.frame.bytes() as u64;
             }
         }
         Ok(())

@@ -3,16 +3,18 @@
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
-use super::Position;
-use super::frame::{Frame, Salt};
+use super::frame::{FRAME_HEADER_BYTES, Frame, Salt};
 use super::select::Indexed;
 use super::sidecar::Binding;
+use super::{Position, Visited};
 use crate::env::{Env, File, Map};
 use crate::epoch::Epoch;
 use crate::error::{Error, IoContext, Result};
 use crate::format::{self, PREAMBLE_BYTES, SEGMENT_MAGIC, get, get_u32, get_u64, put};
 use crate::layout::{Layout, remove_if_there};
+use crate::model::RecordView;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Mutex, lock};
 
@@ -105,6 +107,8 @@ pub(crate) struct Segment {
     /// Bytes from the start that are durable, and so will never change.
     stable_bytes: AtomicU64,
     map: Mutex<Option<Arc<Map>>>,
+    /// Bytes from the start whose records this process has verified in the map.
+    verified_bytes: std::sync::atomic::AtomicU64,
     /// In order, the first frame first.
     marks: Mutex<Vec<Mark>>,
     /// Which frames touch what.
@@ -124,6 +128,7 @@ impl Segment {
             file,
             stable_bytes: AtomicU64::new(first.offset),
             map: Mutex::new(None),
+            verified_bytes: std::sync::atomic::AtomicU64::new(first.offset),
             marks: Mutex::new(vec![first]),
             indexed: Mutex::new(Indexed::new(first)),
         }
@@ -242,8 +247,46 @@ impl Segment {
         self.frame_within(bytes, offset, sequence..=sequence)
     }
 
+    /// The record whose frame is at this offset, if it is one of these sequence numbers. Its checksum and its structure are
+    /// verified, unless this process has verified it before, in a walk from the segment's beginning.
+    pub(super) fn visit<'a>(
+        &'a self,
+        map: &'a Arc<Map>,
+        offset: u64,
+        sequences: RangeInclusive<u64>,
+    ) -> Result<Visited<'a>> {
+        let bytes = map.get(0..map.stable_bytes()).unwrap_or_default();
+        // No order is needed: what is marked never changes.
+        let verified = self.verified_bytes.load(Relaxed);
+        let at = usize::try_from(offset).unwrap_or(usize::MAX);
+        let known =
+            || Frame::verified(bytes.get(at..)?).filter(|frame| sequences.contains(&frame.meta.sequence));
+        let visited = |frame: Frame<'a>, record| Visited {
+            map,
+            offset: at,
+            path: &self.path,
+            frame,
+            record,
+        };
+        if offset < verified
+            && let Some(frame) = known()
+        {
+            return Ok(visited(frame, RecordView::verified(frame.payload)));
+        }
+        let frame = self.frame_within(bytes, offset, sequences)?;
+        let record = RecordView::verify(frame.payload).map_err(|malformed| {
+            let at = at + FRAME_HEADER_BYTES + malformed.offset;
+            Error::damaged(&self.path, at as u64, malformed.expected, "other bytes")
+        })?;
+        if offset == verified {
+            let behind = offset + frame.bytes() as u64;
+            self.verified_bytes.fetch_max(behind, Relaxed);
+        }
+        Ok(visited(frame, record))
+    }
+
     /// The frame at this offset, verified, if it is one of these sequence numbers.
-    pub(super) fn frame_within<'a>(
+    fn frame_within<'a>(
         &self,
         bytes: &'a [u8],
         offset: u64,

@@ -54,12 +54,9 @@ impl Journal {
         end: Position,
         visit: &mut dyn FnMut(&Visited<'_>) -> Result<bool>,
     ) -> Result<()> {
-        let mut visit_shown = |visited: &Visited<'_>| {
-            visited.verify()?;
-            match filter.shows_record(&visited.frame) {
-                true => visit(visited),
-                false => Ok(true),
-            }
+        let mut visit_shown = |visited: &Visited<'_>| match filter.shows_record(&visited.frame) {
+            true => visit(visited),
+            false => Ok(true),
         };
         match filter {
             Filter::Port(key) if !key.is_empty() => {
@@ -108,16 +105,10 @@ impl Journal {
             let last = stop.sequence;
             self.find(&segment, sealed, lists, from..to, last, &mut steps)?;
             let map = segment.map()?;
-            let bytes = map.get(0..map.stable_bytes()).unwrap_or_default();
             for step in steps.drain(..) {
                 let offset = offset_of(step);
-                let frame = segment.frame_within(bytes, offset as u64, position.sequence + 1..=last)?;
-                let visited = Visited {
-                    map: &map,
-                    offset,
-                    path: &segment.path,
-                    frame,
-                };
+                let visited = segment.visit(&map, offset as u64, position.sequence + 1..=last)?;
+                let frame = visited.frame;
                 *position = Position {
                     sequence: frame.meta.sequence - 1,
                     checksum: frame.chain.previous,
@@ -254,19 +245,11 @@ fn grow(segment: &Segment, index: &mut Index, mark: &mut Mark, last: u64) -> Res
         return Ok(());
     }
     let map = segment.map()?;
-    let bytes = map.get(0..map.stable_bytes()).unwrap_or_default();
     while mark.sequence <= last {
-        let frame = segment.frame(bytes, mark.offset, mark.sequence)?;
-        let visited = Visited {
-            map: &map,
-            offset: mark.offset as usize,
-            path: &segment.path,
-            frame,
-        };
-        visited.verify()?;
-        index.add(visited.offset, &frame);
+        let visited = segment.visit(&map, mark.offset, mark.sequence..=mark.sequence)?;
+        index.add(visited.offset, &visited.frame);
         mark.sequence += 1;
-        mark.offset += frame.bytes() as u64;
+        mark.offset += visited.frame.bytes() as u64;
     }
     Ok(())
 }

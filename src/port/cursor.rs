@@ -5,7 +5,6 @@ use crate::engine::Source;
 use crate::error::{Error, IoContext, Result, TrimReason};
 use crate::journal::{Filter, ListId, Position};
 use crate::layout::Layout;
-use crate::model::RecordView;
 use crate::port_file::{Cursor, PortFile};
 use crate::trim_note::{Lost, TrimNote};
 
@@ -68,8 +67,10 @@ fn fold(source: &dyn Source, file: &mut PortFile) -> Result<()> {
     source
         .journal()
         .select(&lists, &mut position, visible, &mut |visited| {
-            let record = RecordView::verified(visited.frame.payload);
-            let own = record.acknowledgement().filter(|own| own.port_id == file.head.id);
+            let own = visited
+                .record
+                .acknowledgement()
+                .filter(|own| own.port_id == file.head.id);
             if let Some(acknowledged) = own {
                 let sequence = visited.frame.meta.sequence;
                 if acknowledged.sequence >= sequence {
