@@ -97,21 +97,23 @@ impl Peer for Clusdb {
         let Some(notification) = port.try_get()? else {
             return Ok(());
         };
-        for change in notification.batches().flat_map(|batch| batch.changes()) {
-            let kind = match change.kind() {
-                CommandKind::SetValue => Kind::SetValue,
-                CommandKind::CreateKey => Kind::CreateKey,
-                CommandKind::DeleteKey => Kind::DeleteKey,
-                CommandKind::DeleteValue => Kind::DeleteValue,
-                kind => bail!("a change of an unknown kind: {}", kind.name()),
-            };
-            visit(&Change {
-                kind,
-                key: change.key(),
-                name: change.name().unwrap_or_default(),
-                value: change.value().map(value),
-                previous: change.previous().map(value),
-            });
+        for batch in notification.batches() {
+            for change in batch.changes() {
+                let kind = match change.kind() {
+                    CommandKind::SetValue => Kind::SetValue,
+                    CommandKind::CreateKey => Kind::CreateKey,
+                    CommandKind::DeleteKey => Kind::DeleteKey,
+                    CommandKind::DeleteValue => Kind::DeleteValue,
+                    kind => bail!("a change of an unknown kind: {}", kind.name()),
+                };
+                visit(&Change {
+                    kind,
+                    key: change.key(),
+                    name: change.name().unwrap_or_default(),
+                    value: change.value().map(value),
+                    previous: change.previous().map(value),
+                });
+            }
         }
         Ok(())
     }
