@@ -5,10 +5,9 @@ mod support;
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use support::{Figures, folder, timed};
+use support::{Figures, folder, hive, timed};
 
 const ROUNDS: usize = 5;
 
@@ -57,16 +56,4 @@ fn main() {
     }
     figures.print();
     eprintln!("{} bytes of journal; medians of {ROUNDS} rounds", bytes.len());
-}
-
-fn hive(folder: &Path) -> Option<PathBuf> {
-    let inputs = PathBuf::from(std::env::var_os("CLUSDB_INPUTS")?);
-    let (plain, packed) = (inputs.join("system-hive.reg"), inputs.join("system-hive.reg.xz"));
-    if plain.exists() {
-        return Some(plain);
-    }
-    let unpacked = folder.join("system-hive.reg");
-    let mut xz = Command::new("xz");
-    xz.arg("-dc").arg(packed).stdout(File::create(&unpacked).ok()?);
-    xz.status().ok()?.success().then_some(unpacked)
 }

@@ -2,16 +2,19 @@
 //! `cargo bench --bench open`.
 //!
 //! Three ways: from the tree after a clean close; from the tree after a kill (a copy of the files of an open store);
-//! and without the tree. Raw reads the files of the journal.
+//! and without the tree. Raw reads all entries of the same tree into a hash map, with sled alone; without the tree, it reads
+//! the files of the journal.
 
 mod support;
 
+use std::collections::HashMap;
 use std::fs;
 use std::hint::black_box;
 use std::path::Path;
 use std::process::Command;
 
 use clusdb::{OpenedFrom, Store};
+use foldhash::fast::RandomState;
 use support::{Figures, batch_of_10, folder, timed};
 
 const ROUNDS: usize = 5;
@@ -69,7 +72,10 @@ fn main() {
                     assert_eq!(store.stat().expect("figures").opened_from, expected);
                     time.as_secs_f64() * 1e3
                 };
-                let raw = || timed(|| read_all(&path.join("journal"))).1.as_secs_f64() * 1e3;
+                let raw = || match tree {
+                    true => time_scanning(path, values as usize),
+                    false => timed(|| read_all(&path.join("journal"))).1.as_secs_f64() * 1e3,
+                };
                 figures.round(ours, raw);
             }
             figures.print();
@@ -144,6 +150,34 @@ fn read_all(folder: &Path) {
     for entry in fs::read_dir(folder).expect("a folder") {
         black_box(fs::read(entry.expect("an entry").path()).expect("a file"));
     }
+}
+
+/// In milliseconds: all entries of the store's tree into a hash map. Opening sled counts, on both sides; dropping does not.
+fn time_scanning(path: &Path, values: usize) -> f64 {
+    let names = fs::read_dir(path)
+        .expect("a folder")
+        .map(|entry| entry.expect("an entry").path());
+    let is_tree = |path: &std::path::PathBuf| {
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+        name.is_some_and(|name| name.starts_with("tree.") && !name.ends_with("aside"))
+    };
+    let tree = names.filter(is_tree).max().expect("a tree");
+    let scan = || {
+        let config = sled::Config::new()
+            .path(&tree)
+            .segment_size(16 << 20)
+            .cache_capacity(8 << 20);
+        let db = config.flush_every_ms(None).open().expect("sled");
+        let mut map = HashMap::with_hasher(RandomState::default());
+        for entry in db.iter() {
+            let (name, bytes) = entry.expect("an entry");
+            map.insert(name.to_vec(), bytes.to_vec());
+        }
+        (db, map)
+    };
+    let ((_db, map), time) = timed(scan);
+    assert!(map.len() > values);
+    time.as_secs_f64() * 1e3
 }
 
 fn copy_folder(from: &Path, to: &Path) {

@@ -1,77 +1,227 @@
-//! A point get among 100,000 values, beside a plain hash map from (path, name) to data that is never changed and has
-//! no lock: `cargo bench --bench read`.
+//! Reading among 100,000 and 1,000,000 values, beside a bare hash map of (key, name) pairs: `cargo bench --bench read`.
+//!
+//! Names are parsed once, outside of what is measured, on both sides. The map has the hash function of the state. It
+//! has no order and knows no keys: where keys are listed, it is asked for a value of each of them.
 
 mod support;
 
 use std::collections::HashMap;
 use std::hint::black_box;
+use std::time::{Duration, Instant};
 
-use clusdb::{Batch, KeyPath, Store, Value};
-use support::{Figures, folder, timed};
+use clusdb::{Batch, Entry, KeyPath, Store, Value};
+use foldhash::fast::RandomState;
+use support::{Figures, folder, median_micros, timed};
 
 const ROUNDS: usize = 9;
-const KEYS: usize = 10_000;
 const VALUES_PER_KEY: usize = 10;
-const GETS: usize = 500_000;
+const KEYS_PER_GROUP: usize = 100;
+const GETS: usize = 200_000;
+const LISTINGS: usize = 1_000;
+
+/// A folded path and a folded name.
+type Pair = (Box<str>, Box<str>);
+type Map = HashMap<Pair, Value, RandomState>;
 
 fn main() {
-    let folder = folder();
-    let store = Store::open(folder.path().join("store")).expect("a new store");
-    let paths: Vec<_> = (0..KEYS)
-        .map(|key| format!(r"CLUSTER\RESOURCES\RESOURCE{key:05}"))
-        .collect();
-    let names: Vec<_> = (0..VALUES_PER_KEY)
-        .map(|name| format!("PARAMETER{name}"))
-        .collect();
-    let mut map = HashMap::new();
-    for path in &paths {
-        let mut batch = Batch::at(&KeyPath::parse(path).expect("a path"));
-        batch.create_key("").expect("a command");
-        for name in &names {
-            batch
-                .set_value(name, Value::sz("a value of usual length"))
-                .expect("a command");
-            map.insert((path.clone(), name.clone()), Value::sz("a value of usual length"));
+    for values in [100_000, 1_000_000] {
+        let folder = folder();
+        let store = Store::options().tree(false).keep(false);
+        let store = store.open(folder.path().join("store")).expect("a new store");
+        let keys = values / VALUES_PER_KEY;
+        fill(&store, keys);
+        let mut map = Map::default();
+        for key in 0..keys {
+            let path: Box<str> = path(key).folded().into();
+            for name in 0..VALUES_PER_KEY {
+                map.insert((path.clone(), folded_name(name).into()), value(key));
+            }
+        }
+        assert_eq!(map.len(), values);
+        for (what, suffix) in [("hit", ""), ("miss", "X")] {
+            gets(
+                &store,
+                &map,
+                &format!("get among {values} values, {what}"),
+                suffix,
+            );
+        }
+        listings(&store, &map, values);
+        beside_a_writer(&store, values);
+    }
+}
+
+fn fill(store: &Store, keys: usize) {
+    for group in 0..keys / KEYS_PER_GROUP {
+        let mut batch = Batch::at(&KeyPath::root());
+        for key in group * KEYS_PER_GROUP..(group + 1) * KEYS_PER_GROUP {
+            batch.create_key(path(key).as_str()).expect("a command");
+            for name in 0..VALUES_PER_KEY {
+                let name = format!("Parameter{name}");
+                batch.set_value(&name, value(key)).expect("a command");
+            }
         }
         store.commit(batch).expect("a commit");
     }
-    let keys: Vec<_> = paths
-        .iter()
-        .map(|path| KeyPath::parse(path).expect("a path"))
-        .collect();
-    let lookups: Vec<_> = (0..GETS)
-        .map(|number| (number * 7919 % KEYS, number % VALUES_PER_KEY))
-        .collect();
-    for (what, names) in [
-        ("hit", names.clone()),
-        ("miss", names.iter().map(|name| format!("{name}X")).collect()),
-    ] {
-        let pairs: Vec<Vec<_>> = paths
-            .iter()
-            .map(|path| names.iter().map(|name| (path.clone(), name.clone())).collect())
-            .collect();
-        let mut figures = Figures::new(format!("get among 100,000 values, {what}"), "ns");
-        for _ in 0..ROUNDS {
-            figures.round(
-                || {
-                    nanos(
-                        |(key, name)| store.get(&keys[key], &names[name]).expect("an open store"),
-                        &lookups,
-                    )
-                },
-                || nanos(|(key, name)| map.get(&pairs[key][name]).cloned(), &lookups),
-            );
-        }
-        figures.print();
-    }
-    let (entries, time) = timed(|| store.list_recursive(&KeyPath::root()).expect("the root"));
-    eprintln!(
-        "all {} entries listed in {time:.1?}; medians of {ROUNDS} rounds",
-        entries.len()
-    );
 }
 
-fn nanos<R>(get: impl Fn((usize, usize)) -> R, lookups: &[(usize, usize)]) -> f64 {
-    let all = || lookups.iter().for_each(|lookup| drop(black_box(get(*lookup))));
+fn group(key: usize) -> String {
+    format!(r"Cluster\Group{:05}", key / KEYS_PER_GROUP)
+}
+
+fn path(key: usize) -> KeyPath {
+    let path = format!(r"{}\Resource{:02}", group(key), key % KEYS_PER_GROUP);
+    KeyPath::parse(&path).expect("a path")
+}
+
+fn folded_name(name: usize) -> String {
+    format!("PARAMETER{name}")
+}
+
+fn value(key: usize) -> Value {
+    Value::sz(&format!("the value of {key:09}"))
+}
+
+/// In an order that no cache foresees.
+fn scattered(number: usize, below: usize) -> usize {
+    (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20) % below
+}
+
+fn gets(store: &Store, map: &Map, what: &str, suffix: &str) {
+    let keys = map.len() / VALUES_PER_KEY;
+    let lookups: Vec<_> = (0..GETS)
+        .map(|number| {
+            let name = folded_name(scattered(number + GETS, VALUES_PER_KEY)) + suffix;
+            (path(scattered(number, keys)), name)
+        })
+        .collect();
+    let pairs: Vec<Pair> = lookups
+        .iter()
+        .map(|(key, name)| (key.folded().into(), name.as_str().into()))
+        .collect();
+    let mut figures = Figures::new(what, "ns");
+    for _ in 0..ROUNDS {
+        figures.round(
+            || {
+                let get = |(key, name): &(KeyPath, String)| store.get(key, name).expect("an open store");
+                nanos(&lookups, get)
+            },
+            || nanos(&pairs, |pair| map.get(pair).cloned()),
+        );
+    }
+    figures.print();
+}
+
+/// For each of these.
+fn nanos<L, R>(lookups: &[L], mut look_up: impl FnMut(&L) -> R) -> f64 {
+    let all = || lookups.iter().for_each(|lookup| drop(black_box(look_up(lookup))));
     timed(all).1.as_secs_f64() * 1e9 / lookups.len() as f64
+}
+
+fn listings(store: &Store, map: &Map, values: usize) {
+    let keys = values / VALUES_PER_KEY;
+    let groups: Vec<_> = (0..LISTINGS)
+        .map(|number| {
+            let first = scattered(number, keys) / KEYS_PER_GROUP * KEYS_PER_GROUP;
+            let pairs = (first..first + KEYS_PER_GROUP).map(|key| -> Pair {
+                let name = folded_name(0);
+                (path(key).folded().into(), name.into())
+            });
+            let group = KeyPath::parse(&group(first)).expect("a path");
+            (group, pairs.collect::<Vec<_>>())
+        })
+        .collect();
+    let mut figures = Figures::new(format!("listing 100 keys among {values} values"), "ns");
+    for _ in 0..ROUNDS {
+        figures.round(
+            || {
+                nanos(&groups, |(group, _)| {
+                    let entries = store.list(group).expect("a group");
+                    assert_eq!(entries.len(), KEYS_PER_GROUP);
+                    entries
+                })
+            },
+            || {
+                nanos(&groups, |(_, pairs)| -> Vec<_> {
+                    pairs.iter().map(|pair| map.get(pair).cloned()).collect()
+                })
+            },
+        );
+    }
+    figures.print();
+
+    let mut figures = Figures::new(format!("all {values} values (raw: all pairs)"), "ms");
+    for _ in 0..ROUNDS {
+        figures.round(
+            || {
+                let list = || store.list_recursive(&KeyPath::root()).expect("the root");
+                let (entries, time) = timed(list);
+                let is_value = |entry: &&Entry| matches!(entry, Entry::Value { .. });
+                assert_eq!(entries.iter().filter(is_value).count(), values);
+                time.as_secs_f64() * 1e3
+            },
+            || {
+                let list = || -> Vec<_> {
+                    map.iter()
+                        .map(|(pair, value)| (pair.clone(), value.clone()))
+                        .collect()
+                };
+                let (pairs, time) = timed(list);
+                assert_eq!(pairs.len(), values);
+                time.as_secs_f64() * 1e3
+            },
+        );
+    }
+    figures.print();
+}
+
+/// What a reader waits at most while batches of 10,000 values are committed. Raw: while nothing is.
+fn beside_a_writer(store: &Store, values: usize) {
+    let keys: Vec<_> = (0..1000)
+        .map(|number| path(scattered(number, values / VALUES_PER_KEY)))
+        .collect();
+    let latencies = |time: Duration| {
+        let began = Instant::now();
+        let mut latencies = Vec::new();
+        while began.elapsed() < time {
+            for key in &keys {
+                let got = timed(|| store.get(key, "PARAMETER3").expect("an open store"));
+                latencies.push(got.1);
+            }
+        }
+        latencies.sort_unstable();
+        latencies
+    };
+    let quiet = latencies(Duration::from_secs(2));
+    let busy = std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            for round in 0..20u32 {
+                let mut batch = Batch::at(&KeyPath::root());
+                for key in 0..1000 {
+                    batch.create_key(path(key).as_str()).expect("a command");
+                    for name in 0..VALUES_PER_KEY {
+                        let value = Value::binary([round as u8; 40]);
+                        batch.set_value(&folded_name(name), value).expect("a command");
+                    }
+                }
+                store.commit(batch).expect("a commit");
+            }
+        });
+        let mut busy = Vec::new();
+        while !writer.is_finished() {
+            busy.extend(latencies(Duration::from_millis(10)));
+        }
+        busy.sort_unstable();
+        busy
+    });
+    for (what, share) in [("p50", 0.5), ("p99.9", 0.999), ("the longest", 1.0)] {
+        let at = |latencies: &[Duration]| {
+            let index = ((latencies.len() - 1) as f64 * share) as usize;
+            median_micros(&latencies[index..=index])
+        };
+        let what = format!("get among {values} values beside a writer, {what}");
+        let mut figures = Figures::new(what, "µs");
+        figures.round(|| at(&busy), || at(&quiet));
+        figures.print();
+    }
 }

@@ -7,7 +7,8 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -84,6 +85,19 @@ impl Figures {
             );
         }
     }
+}
+
+/// The real hive as text, unpacked into the folder if need be; none without `CLUSDB_INPUTS`.
+pub fn hive(folder: &Path) -> Option<PathBuf> {
+    let inputs = PathBuf::from(std::env::var_os("CLUSDB_INPUTS")?);
+    let (plain, packed) = (inputs.join("system-hive.reg"), inputs.join("system-hive.reg.xz"));
+    if plain.exists() {
+        return Some(plain);
+    }
+    let unpacked = folder.join("system-hive.reg");
+    let mut xz = Command::new("xz");
+    xz.arg("-dc").arg(packed).stdout(File::create(&unpacked).ok()?);
+    xz.status().ok()?.success().then_some(unpacked)
 }
 
 pub fn median(mut numbers: Vec<f64>) -> f64 {
