@@ -1,6 +1,7 @@
 //! Typed values (specification, section 6): a type number and bytes, never mended.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 /// The type of a value: a number of the registry. Any number is kept as it is.
@@ -63,18 +64,55 @@ impl fmt::Display for ValueType {
     }
 }
 
-/// A value: its type and its data. Cloning does not copy the data.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Value {
-    value_type: ValueType,
-    data: Arc<[u8]>,
+/// A value: its type and its data. Cloning allocates nothing: long data is shared, and short data (of 18 bytes at most: a
+/// number, a text of 8 characters) is kept in the value itself.
+#[derive(Clone)]
+pub struct Value(Repr);
+
+#[derive(Clone)]
+enum Repr {
+    Short {
+        value_type: ValueType,
+        length: u8,
+        bytes: [u8; SHORT_BYTES],
+    },
+    Long {
+        value_type: ValueType,
+        data: Arc<[u8]>,
+    },
 }
+
+/// What fits beside the type and the length where a pointer with its length would stand.
+const SHORT_BYTES: usize = 18;
+const _: () = assert!(
+    size_of::<Value>() == 24,
+    "no larger than a type and a pointer with its length"
+);
 
 impl Value {
     /// Any type with any bytes, which are kept as they are.
     pub fn new(value_type: ValueType, data: impl Into<Arc<[u8]>>) -> Value {
         let data = data.into();
-        Value { value_type, data }
+        Value::short(value_type, &data).unwrap_or(Value(Repr::Long { value_type, data }))
+    }
+
+    fn copy(value_type: ValueType, data: &[u8]) -> Value {
+        Value::short(value_type, data).unwrap_or_else(|| {
+            let data = data.into();
+            Value(Repr::Long { value_type, data })
+        })
+    }
+
+    /// None if the data is too long.
+    fn short(value_type: ValueType, data: &[u8]) -> Option<Value> {
+        let mut bytes = [0; SHORT_BYTES];
+        bytes.get_mut(..data.len())?.copy_from_slice(data);
+        let length = data.len() as u8;
+        Some(Value(Repr::Short {
+            value_type,
+            length,
+            bytes,
+        }))
     }
 
     /// SZ: the text in UTF-16 and one NUL.
@@ -109,19 +147,19 @@ impl Value {
     /// DWORD, little-endian.
     #[must_use]
     pub fn dword(number: u32) -> Value {
-        Value::new(ValueType::DWORD, number.to_le_bytes())
+        Value::copy(ValueType::DWORD, &number.to_le_bytes())
     }
 
     /// DWORD_BIG_ENDIAN.
     #[must_use]
     pub fn dword_big_endian(number: u32) -> Value {
-        Value::new(ValueType::DWORD_BIG_ENDIAN, number.to_be_bytes())
+        Value::copy(ValueType::DWORD_BIG_ENDIAN, &number.to_be_bytes())
     }
 
     /// QWORD, little-endian.
     #[must_use]
     pub fn qword(number: u64) -> Value {
-        Value::new(ValueType::QWORD, number.to_le_bytes())
+        Value::copy(ValueType::QWORD, &number.to_le_bytes())
     }
 
     /// The number in this type, if it is an integer's and the number fits.
@@ -138,21 +176,26 @@ impl Value {
     /// The type.
     #[must_use]
     pub fn value_type(&self) -> ValueType {
-        self.value_type
+        match self.0 {
+            Repr::Short { value_type, .. } | Repr::Long { value_type, .. } => value_type,
+        }
     }
 
     /// The bytes.
     #[must_use]
     pub fn data(&self) -> &[u8] {
-        &self.data
+        match &self.0 {
+            Repr::Short { length, bytes, .. } => bytes.get(..usize::from(*length)).unwrap_or_default(),
+            Repr::Long { data, .. } => data,
+        }
     }
 
     /// The same value, borrowed.
     #[must_use]
     pub fn as_ref(&self) -> ValueRef<'_> {
         ValueRef {
-            value_type: self.value_type,
-            data: &self.data,
+            value_type: self.value_type(),
+            data: self.data(),
         }
     }
 
@@ -160,6 +203,20 @@ impl Value {
     #[must_use]
     pub fn content(&self) -> Content<'_> {
         self.as_ref().content()
+    }
+}
+
+impl PartialEq for Value {
+    fn eq(&self, other: &Value) -> bool {
+        self.as_ref() == other.as_ref()
+    }
+}
+
+impl Eq for Value {}
+
+impl Hash for Value {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_ref().hash(state);
     }
 }
 
@@ -226,7 +283,7 @@ impl<'a> ValueRef<'a> {
     /// A value of its own, with a copy of the bytes.
     #[must_use]
     pub fn to_value(&self) -> Value {
-        Value::new(self.value_type, self.data)
+        Value::copy(self.value_type, self.data)
     }
 }
 
@@ -366,6 +423,21 @@ mod tests {
         assert_eq!(Value::qword(u64::MAX).content(), Content::Integer(u64::MAX));
         let short = Value::new(ValueType::QWORD, [1, 2, 3, 4]);
         assert_eq!(short.content(), Content::Bytes(&[1, 2, 3, 4]));
+    }
+
+    #[test]
+    fn data_of_any_length_is_kept_and_compared_as_it_is() {
+        let bytes: Vec<_> = (0..40).collect();
+        for length in 0..bytes.len() {
+            let value = Value::binary(&bytes[..length]);
+            assert_eq!(value.data(), &bytes[..length]);
+            assert_eq!((&value.clone(), &value.as_ref().to_value()), (&value, &value));
+            for other in 0..bytes.len() {
+                assert_eq!(value == Value::binary(&bytes[..other]), length == other);
+            }
+            let typed = Value::new(ValueType::SZ, &bytes[..length]);
+            assert!(typed != value && typed.value_type() == ValueType::SZ);
+        }
     }
 
     #[test]
