@@ -266,12 +266,12 @@ fn put_items(state: &mut State, payload: &[u8]) -> std::result::Result<(), (usiz
             }
             REMOVED => {
                 let name = decode_name(name).ok_or_else(malformed("the name of an entry"))?;
-                state.put(&name, None)
+                state.put(&name.to_owned(), None)
             }
             PUT => {
                 let bytes = take(&mut rest).ok_or_else(malformed("an entry"))?;
                 let (name, stored) = decode_entry(name, bytes).map_err(|_| (at, "a whole entry"))?;
-                state.put(&name, Some(stored))
+                state.put(&name.to_owned(), Some(stored.to_owned()))
             }
             _ => return Err((at, "a kind of item")),
         };

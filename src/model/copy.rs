@@ -1,11 +1,12 @@
 //! A state, entry by entry: how it is copied to the disk in slices while it changes, and read back.
 
-use std::ops::Bound;
+use std::cmp::Ordering;
 use std::sync::Arc;
 
-use super::case_table::fold;
+use super::case_table::{cmp_folded, eq_folded, fold};
 use super::key;
-use super::state::{State, StoredValue};
+use super::keys::{KeyId, StoredValue};
+use super::state::State;
 use super::value::Value;
 
 /// The name of an entry: a key, or a value of it. Paths and names are folded.
@@ -51,7 +52,7 @@ impl State {
                 last_write: key.last_write,
             },
             Some(value) => {
-                let StoredValue { name, value } = key.values.get(value)?;
+                let StoredValue { name, value } = key.value(value)?;
                 Stored::Value {
                     name: Arc::clone(name),
                     value: value.clone(),
@@ -68,20 +69,21 @@ impl State {
         let (mut path, mut after) = match last {
             None => {
                 names.push(EntryName::key(""));
-                (String::new(), Bound::Unbounded)
+                (String::new(), None)
             }
-            Some(last) => {
-                let after = last.value.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
-                (last.key.to_string(), after)
-            }
+            Some(last) => (last.key.to_string(), last.value.as_deref()),
         };
         loop {
-            if let Some(key) = self.keys.get(path.as_str()) {
-                for name in key.values.range::<str, _>((after, Bound::Unbounded)) {
+            if let Some(key) = self.keys.get(&path) {
+                // Without a name to go on from, all values are behind it.
+                let order = |stored: &StoredValue| {
+                    after.map_or(Ordering::Greater, |after| cmp_folded(&stored.name, after))
+                };
+                for stored in key.values.after(order) {
                     if names.len() >= count {
                         return names;
                     }
-                    names.push(EntryName::value(&path, name.0));
+                    names.push(EntryName::value(&path, &fold(&stored.name)));
                 }
             }
             match self.key_after(&path) {
@@ -89,57 +91,27 @@ impl State {
                 _ => return names,
             }
             names.push(EntryName::key(&path));
-            after = Bound::Unbounded;
+            after = None;
         }
     }
 
     /// The key behind this one, depth first; the key itself need not be there any more.
     fn key_after(&self, path: &str) -> Option<String> {
-        if let Some(first) = self.keys.get(path).and_then(|key| key.children.first()) {
-            return Some(key::child(path, first));
+        let path_of = |id: &KeyId| fold(&self.keys[*id].path);
+        if let Some(first) = self.keys.get(path).and_then(|key| key.children.iter().next()) {
+            return Some(path_of(first));
         }
         let mut path = path;
         loop {
             let above = key::parent(path)?;
-            let behind = (Bound::Excluded(key::last_component(path)), Bound::Unbounded);
-            let parent = self.keys.get(above);
-            if let Some(next) = parent.and_then(|key| key.children.range::<str, _>(behind).next()) {
-                return Some(key::child(above, next));
+            if let Some(parent) = self.keys.get(above) {
+                let name = key::last_component(path);
+                let order = |id: &KeyId| cmp_folded(key::last_component(&self.keys[*id].path), name);
+                if let Some(next) = parent.children.after(order).next() {
+                    return Some(path_of(next));
+                }
             }
             path = above;
-        }
-    }
-
-    /// Puts an entry where no entry is yet. A key comes after the key above it and before its values; the root is
-    /// there from the beginning and may come once more.
-    ///
-    /// # Errors
-    /// What is wrong with the entry.
-    pub(crate) fn insert(&mut self, name: &EntryName, stored: Stored) -> Result<(), &'static str> {
-        match (stored, &name.value) {
-            (Stored::Key { path, last_write }, None) => self.insert_stored_key(&name.key, &path, last_write),
-            (
-                Stored::Value {
-                    name: spelling,
-                    value,
-                },
-                Some(folded),
-            ) => {
-                if fold(&spelling) != **folded {
-                    return Err("a value whose name is spelled otherwise");
-                }
-                let key = self.keys.get_mut(&name.key).ok_or("a value without its key")?;
-                self.digester.add_value(&name.key, &spelling, value.as_ref());
-                let stored = StoredValue {
-                    name: spelling,
-                    value,
-                };
-                match key.values.insert(folded.clone(), stored) {
-                    None => Ok(()),
-                    Some(_) => Err("a value that is there twice"),
-                }
-            }
-            _ => Err("a key in place of a value, or a value in place of a key"),
         }
     }
 
@@ -154,15 +126,14 @@ impl State {
             (None, None) => _ = self.remove_key(&name.key),
             (None, Some(value)) => self.remove_value(&name.key, value),
             (Some(Stored::Key { path, last_write }), None) => {
-                if fold(&path) != *name.key {
+                if !eq_folded(&path, &name.key) {
                     return Err("a key whose path is spelled otherwise");
                 }
-                self.place_key(&name.key, &path);
-                if let Some(key) = self.keys.get_mut(&name.key) {
-                    self.digester.remove_key(&key.path, key.last_write);
-                    self.digester.add_key(&path, last_write);
-                    (key.path, key.last_write) = (path, last_write);
-                }
+                let id = self.place_key(&name.key, &path);
+                let key = &mut self.keys[id];
+                self.digester.remove_key(&key.path, key.last_write);
+                self.digester.add_key(&path, last_write);
+                (key.path, key.last_write) = (path, last_write);
             }
             (
                 Some(Stored::Value {
@@ -171,18 +142,12 @@ impl State {
                 }),
                 Some(folded),
             ) => {
-                if fold(&spelling) != **folded {
+                if !eq_folded(&spelling, folded) {
                     return Err("a value whose name is spelled otherwise");
                 }
                 self.remove_value(&name.key, folded);
-                self.place_key(&name.key, &name.key);
-                self.digester.add_value(&name.key, &spelling, value.as_ref());
-                let stored = StoredValue {
-                    name: spelling,
-                    value,
-                };
-                let key = self.keys.get_mut(&name.key);
-                key.map(|key| key.values.insert(folded.clone(), stored));
+                let id = self.place_key(&name.key, &name.key);
+                self.insert_value(id, &name.key, folded, &spelling, value);
             }
             _ => return Err("a key in place of a value, or a value in place of a key"),
         }
@@ -190,53 +155,52 @@ impl State {
     }
 
     /// Makes the key if it is not there, and what is missing above it, at no time.
-    fn place_key(&mut self, folded: &str, path: &str) {
-        if self.keys.contains_key(folded) {
-            return;
+    fn place_key(&mut self, folded: &str, path: &str) -> KeyId {
+        if let Some(id) = self.keys.find(folded) {
+            return id;
         }
-        self.insert_key(folded, path, 0);
+        let id = self.insert_key(folded, path.into(), 0);
         if let (Some(above), Some(path_above)) = (key::parent(folded), key::parent(path)) {
-            self.place_key(above, path_above);
-            let parent = self.keys.get_mut(above);
-            parent.map(|parent| parent.children.insert(key::last_component(folded).into()));
+            let parent = self.place_key(above, path_above);
+            self.add_child(parent, key::last_component(folded), id);
         }
+        id
     }
 
-    fn remove_value(&mut self, key: &str, name: &str) {
-        let removed = self.keys.get_mut(key).and_then(|key| key.values.remove(name));
-        if let Some(StoredValue { name, value }) = removed {
-            self.digester.remove_value(key, &name, value.as_ref());
-        }
+    /// Gives a key a value; false if it has one of this name already.
+    pub(super) fn insert_value(
+        &mut self,
+        id: KeyId,
+        folded_key: &str,
+        folded: &str,
+        spelling: &str,
+        value: Value,
+    ) -> bool {
+        let key = &mut self.keys[id];
+        let Err(place) = key.place_of_value(folded) else {
+            return false;
+        };
+        self.digester.add_value(folded_key, spelling, value.as_ref());
+        let name = self.names.share(spelling);
+        key.values.insert(place, StoredValue { name, value });
+        true
     }
 
-    fn insert_stored_key(&mut self, folded: &str, path: &str, last_write: i64) -> Result<(), &'static str> {
-        if fold(path) != folded {
-            return Err("a key whose path is spelled otherwise");
+    fn remove_value(&mut self, path: &str, name: &str) {
+        let Some(key) = self.keys.get_mut(path) else {
+            return;
+        };
+        if let Ok(place) = key.place_of_value(name) {
+            let StoredValue { name, value } = key.values.remove(place);
+            self.digester.remove_value(path, &name, value.as_ref());
         }
-        match key::parent(folded) {
-            None => {
-                let root = self.keys.remove(folded).ok_or("the root twice")?;
-                self.digester.remove_key("", root.last_write);
-                if !root.children.is_empty() || !root.values.is_empty() {
-                    return Err("the root behind its content");
-                }
-            }
-            Some(above) => {
-                let parent = self.keys.get_mut(above).ok_or("a key without the key above it")?;
-                if !parent.children.insert(key::last_component(folded).into()) {
-                    return Err("a key that is there twice");
-                }
-            }
-        }
-        self.insert_key(folded, path, last_write);
-        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Batch, KeyPath, Limits, ValueType, evaluate};
+    use crate::model::{Batch, KeyPath, Limits, Loader, ValueType, evaluate};
 
     /// A walk over states, the same each time.
     struct Dice(u64);
@@ -277,17 +241,17 @@ mod tests {
     }
 
     fn copy(state: &State, slice: usize) -> State {
-        let mut copy = State::new();
+        let mut copy = Loader::default();
         let mut last = None;
         loop {
             let names = state.names_after(last.as_ref(), slice);
             for name in &names {
                 let stored = state.stored(name).unwrap();
-                copy.insert(name, stored).unwrap();
+                copy.insert(name.borrow(), stored.borrow()).unwrap();
             }
             match names.last() {
                 Some(name) => last = Some(name.clone()),
-                None => return copy,
+                None => return copy.finish(),
             }
         }
     }
@@ -358,49 +322,5 @@ mod tests {
         }
         assert_eq!((&copy, copy.digest()), (&state, state.digest()));
         assert!(copy.put(&EntryName::key(""), None).is_err());
-    }
-
-    #[test]
-    fn an_entry_out_of_place_is_refused() {
-        let mut state = State::new();
-        let key = |path: &str| Stored::Key {
-            path: path.into(),
-            last_write: 1,
-        };
-        let value = |name: &str| Stored::Value {
-            name: name.into(),
-            value: Value::dword(1),
-        };
-        assert!(
-            state.insert(&EntryName::key("A\\B"), key("a\\b")).is_err(),
-            "no parent"
-        );
-        assert!(
-            state.insert(&EntryName::value("A", "X"), value("x")).is_err(),
-            "no key"
-        );
-        assert!(
-            state.insert(&EntryName::key("A"), key("b")).is_err(),
-            "spelled otherwise"
-        );
-        assert!(
-            state.insert(&EntryName::key("A"), value("a")).is_err(),
-            "a value for a key"
-        );
-        assert_eq!(state.insert(&EntryName::key("A"), key("a")), Ok(()));
-        assert!(state.insert(&EntryName::key("A"), key("a")).is_err(), "twice");
-        assert!(
-            state.insert(&EntryName::key(""), key("")).is_err(),
-            "the root, too late"
-        );
-        assert!(
-            state.insert(&EntryName::value("A", "X"), value("y")).is_err(),
-            "spelled otherwise"
-        );
-        assert_eq!(state.insert(&EntryName::value("A", "X"), value("x")), Ok(()));
-        assert!(
-            state.insert(&EntryName::value("A", "X"), value("X")).is_err(),
-            "twice"
-        );
     }
 }

@@ -147,7 +147,7 @@ impl State {
 
     fn reply(&self, path: &KeyPath, name: &ValueName) -> ReadReply {
         let key = self.keys.get(path.folded());
-        let stored = key.and_then(|key| key.values.get(&name.folded));
+        let stored = key.and_then(|key| key.value(&name.folded));
         ReadReply {
             key: key.map_or_else(|| path.as_str().into(), |key| Arc::clone(&key.path)),
             name: stored.map_or_else(|| (&*name.text).into(), |stored| Arc::clone(&stored.name)),
@@ -160,30 +160,25 @@ impl State {
     pub fn info(&self, path: &str) -> Option<KeyInfo> {
         let key = self.keys.get(path)?;
         let units = |name: &str| name.encode_utf16().count() as u64;
-        let values = || key.values.values();
-        // Folding is one character to one character, but not one unit to one unit: the stored spelling counts.
-        let subkeys = self.subkeys(path);
-        let last = |path: Arc<str>| units(key::last_component(&path));
+        let longest = |names: &mut dyn Iterator<Item = &str>| names.map(units).max().unwrap_or(0);
+        let sizes = key.values.iter().map(|stored| stored.value.data().len() as u64);
         Some(KeyInfo {
             path: Arc::clone(&key.path),
             subkeys: key.children.len() as u64,
             values: key.values.len() as u64,
-            longest_key: subkeys.map(last).max().unwrap_or(0),
-            longest_name: values().map(|stored| units(&stored.name)).max().unwrap_or(0),
-            largest_data: values()
-                .map(|stored| stored.value.data().len() as u64)
-                .max()
-                .unwrap_or(0),
+            // Folding is one character to one character, but not one unit to one unit: the stored spelling counts.
+            longest_key: longest(&mut self.children(key).map(|child| key::last_component(&child.path))),
+            longest_name: longest(&mut key.values.iter().map(|stored| &*stored.name)),
+            largest_data: sizes.max().unwrap_or(0),
             last_write: key.last_write,
         })
     }
 
     /// The keys right below the key with this folded path, by folded name; their full paths as they are stored.
     pub fn subkeys(&self, path: &str) -> impl Iterator<Item = Arc<str>> {
-        let children = self.keys.get(path).into_iter().flat_map(|key| &key.children);
-        let below = move |name: &str| self.keys.get(key::child(path, name).as_str());
-        children
-            .filter_map(move |name| below(name))
+        let key = self.keys.get(path);
+        key.into_iter()
+            .flat_map(|key| self.children(key))
             .map(|key| Arc::clone(&key.path))
     }
 
@@ -191,7 +186,7 @@ impl State {
     pub fn values(&self, path: &str) -> impl Iterator<Item = Entry> {
         let key = self.keys.get(path);
         key.into_iter()
-            .flat_map(|key| key.values.values().map(move |stored| Entry::value(key, stored)))
+            .flat_map(|key| key.values.iter().map(move |stored| Entry::value(key, stored)))
     }
 }
 

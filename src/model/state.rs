@@ -1,15 +1,16 @@
 //! The state: every key and value that the records so far have left, in memory.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use foldhash::fast::RandomState;
-
-use super::case_table;
+use super::case_table::{cmp_folded, fold};
 use super::change::{Change, CommandKind};
 use super::digest::{Digest, Digester};
+use super::folded::Folded;
 use super::key;
+use super::keys::{Key, KeyId, Keys, StoredValue};
+use super::names::Names;
 use super::record::RecordView;
+use super::sorted::{Place, Sorted};
 use super::value::Value;
 
 /// What a batch is evaluated against: the state, or the state under records that are decided but not yet durable.
@@ -26,26 +27,9 @@ pub trait View {
 /// Keys and values, found by folded path and name, and what they add up to.
 #[derive(Debug, Clone)]
 pub struct State {
-    pub(super) keys: HashMap<Box<str>, Key, RandomState>,
+    pub(super) keys: Keys,
+    pub(super) names: Names,
     pub(super) digester: Digester,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Key {
-    /// The full path as it is stored.
-    pub(super) path: Arc<str>,
-    /// Folded names of the keys right below.
-    pub(super) children: BTreeSet<Box<str>>,
-    /// By folded name.
-    pub(super) values: BTreeMap<Box<str>, StoredValue>,
-    /// Commit time of the last change to the key itself, its values or its list of keys; microseconds since 1970.
-    pub(super) last_write: i64,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct StoredValue {
-    pub(super) name: Arc<str>,
-    pub(super) value: Value,
 }
 
 /// A key or a value, as [`State::walk`] meets it. Cloning copies no data.
@@ -78,10 +62,11 @@ impl State {
     #[must_use]
     pub fn new() -> State {
         let mut state = State {
-            keys: HashMap::default(),
+            keys: Keys::default(),
+            names: Names::default(),
             digester: Digester::default(),
         };
-        state.insert_key("", "", 0);
+        state.insert_key("", "".into(), 0);
         state
     }
 
@@ -90,7 +75,7 @@ impl State {
     pub fn apply(&mut self, record: RecordView<'_>, time: i64) {
         for run in record.runs() {
             // The runs of a record are many and their keys are few: fold each once.
-            let folded = case_table::fold(run.key);
+            let folded = Folded::of(run.key);
             for change in run.changes() {
                 self.apply_change(&folded, &change, time);
             }
@@ -109,30 +94,30 @@ impl State {
         }
     }
 
-    /// A key without anything below it, and not yet known to the key above it.
-    pub(super) fn insert_key(&mut self, folded: &str, path: &str, last_write: i64) {
+    /// A key that is not there yet, without anything below it, and not yet known to the key above it.
+    pub(super) fn insert_key(&mut self, folded: &str, path: Arc<str>, last_write: i64) -> KeyId {
+        self.digester.add_key(&path, last_write);
         let key = Key {
-            path: path.into(),
+            path,
+            children: Sorted::default(),
+            values: Sorted::default(),
             last_write,
-            ..Key::default()
         };
-        self.keys.insert(folded.into(), key);
-        self.digester.add_key(path, last_write);
+        self.keys.insert(folded, key)
     }
 
     /// Makes the key and what is missing above it.
-    fn create(&mut self, folded: &str, path: &str, time: i64) {
-        if self.keys.contains_key(folded) {
-            return;
+    fn create(&mut self, folded: &str, path: &str, time: i64) -> KeyId {
+        if let Some(id) = self.keys.find(folded) {
+            return id;
         }
-        self.insert_key(folded, path, time);
+        let id = self.insert_key(folded, path.into(), time);
         if let (Some(above), Some(path_above)) = (key::parent(folded), key::parent(path)) {
-            self.create(above, path_above, time);
-            if let Some(parent) = self.keys.get_mut(above) {
-                parent.children.insert(key::last_component(folded).into());
-                parent.touch(time, &mut self.digester);
-            }
+            let parent = self.create(above, path_above, time);
+            self.add_child(parent, key::last_component(folded), id);
+            self.keys[parent].touch(time, &mut self.digester);
         }
+        id
     }
 
     fn delete(&mut self, folded: &str, time: i64) {
@@ -145,61 +130,74 @@ impl State {
 
     /// Removes the key with all below it; false if it is not there. The key above keeps its time.
     pub(super) fn remove_key(&mut self, folded: &str) -> bool {
-        let Some(key) = self.keys.remove(folded) else {
+        let Some(id) = self.keys.find(folded) else {
             return false;
         };
-        if let Some(parent) = key::parent(folded).and_then(|above| self.keys.get_mut(above)) {
-            parent.children.remove(key::last_component(folded));
+        if let Some(parent) = key::parent(folded).and_then(|above| self.keys.find(above)) {
+            let place = self.place_of_child(parent, key::last_component(folded));
+            place.map_or_else(drop, |place| _ = self.keys[parent].children.remove(place));
         }
-        let mut removed = vec![(folded.to_owned(), key)];
-        while let Some((path, key)) = removed.pop() {
+        let mut removed = vec![id];
+        while let Some(id) = removed.pop() {
+            let folded = fold(&self.keys[id].path);
+            let Some(key) = self.keys.remove(id, &folded) else {
+                continue;
+            };
             self.digester.remove_key(&key.path, key.last_write);
-            for stored in key.values.values() {
-                let StoredValue { name, value } = stored;
-                self.digester.remove_value(&path, name, value.as_ref());
+            for StoredValue { name, value } in key.values.iter() {
+                self.digester.remove_value(&folded, name, value.as_ref());
             }
-            for name in &key.children {
-                let below = key::child(&path, name);
-                if let Some(key) = self.keys.remove(below.as_str()) {
-                    removed.push((below, key));
-                }
-            }
+            removed.extend(key.children.iter());
         }
         true
+    }
+
+    /// Where the key of this folded name stands among those right below another one, or would stand.
+    pub(super) fn place_of_child(&self, parent: KeyId, name: &str) -> Result<Place, Place> {
+        let order = |id: &KeyId| cmp_folded(key::last_component(&self.keys[*id].path), name);
+        self.keys[parent].children.place(order)
+    }
+
+    /// Makes a key known to the key above it, by its folded name; false if one of this name is known there already.
+    pub(super) fn add_child(&mut self, parent: KeyId, name: &str, id: KeyId) -> bool {
+        match self.place_of_child(parent, name) {
+            Ok(_) => false,
+            Err(place) => {
+                self.keys[parent].children.insert(place, id);
+                true
+            }
+        }
     }
 
     fn set_value(&mut self, folded: &str, change: &Change<'_>, time: i64) {
         let (Some(name), Some(value)) = (change.name(), change.value()) else {
             return;
         };
-        self.create(folded, change.key(), time);
-        let Some(key) = self.keys.get_mut(folded) else {
-            return;
-        };
-        let folded_name = case_table::fold(name);
+        let id = self.create(folded, change.key(), time);
+        let key = &mut self.keys[id];
+        let place = key.place_of_value(&Folded::of(name));
         // A value that the record takes for an old one is new all the same, when the record does not fit the state.
-        if change.changed() || !key.values.contains_key(folded_name.as_str()) {
+        if change.changed() || place.is_err() {
             key.touch(time, &mut self.digester);
         }
-        match key.values.get_mut(folded_name.as_str()) {
-            Some(stored) => {
-                let StoredValue {
-                    name: old_name,
-                    value: old,
-                } = &*stored;
-                self.digester.remove_value(folded, old_name, old.as_ref());
-                stored.value = value.to_value();
-                // The common case: the name is spelled as it was.
-                if *stored.name != *name {
-                    stored.name = name.into();
+        match place {
+            Ok(place) => {
+                if let Some(stored) = key.values.get_mut(place) {
+                    let (old_name, old) = (&stored.name, stored.value.as_ref());
+                    self.digester.remove_value(folded, old_name, old);
+                    stored.value = value.to_value();
+                    // The common case: the name is spelled as it was.
+                    if *stored.name != *name {
+                        stored.name = self.names.share(name);
+                    }
                 }
             }
-            None => {
+            Err(place) => {
                 let stored = StoredValue {
-                    name: name.into(),
+                    name: self.names.share(name),
                     value: value.to_value(),
                 };
-                key.values.insert(folded_name.into(), stored);
+                key.values.insert(place, stored);
             }
         }
         self.digester.add_value(folded, name, value);
@@ -209,10 +207,10 @@ impl State {
         let (Some(key), Some(name)) = (self.keys.get_mut(folded), change.name()) else {
             return;
         };
-        if let Some(stored) = key.values.remove(case_table::fold(name).as_str()) {
+        if let Ok(place) = key.place_of_value(&Folded::of(name)) {
             key.touch(time, &mut self.digester);
-            let StoredValue { name, value } = &stored;
-            self.digester.remove_value(folded, name, value.as_ref());
+            let StoredValue { name, value } = key.values.remove(place);
+            self.digester.remove_value(folded, &name, value.as_ref());
         }
     }
 
@@ -238,8 +236,7 @@ impl State {
     #[must_use]
     pub fn entry(&self, path: &str, name: &str) -> Option<Entry> {
         let key = self.keys.get(path)?;
-        let stored = key.values.get(name)?;
-        Some(Entry::value(key, stored))
+        Some(Entry::value(key, key.value(name)?))
     }
 
     /// What is below the key with this folded path, depth first: the key's values, then its keys, both by folded
@@ -249,24 +246,25 @@ impl State {
     pub fn walk(&self, path: &str, recursive: bool) -> Option<Vec<Entry>> {
         let key = self.keys.get(path)?;
         let mut entries = Vec::new();
-        self.walk_below(path, key, recursive, &mut entries);
+        self.walk_below(key, recursive, &mut entries);
         Some(entries)
     }
 
     /// Recursion is bounded by the depth of a path, 512.
-    fn walk_below(&self, path: &str, key: &Key, recursive: bool, entries: &mut Vec<Entry>) {
-        entries.extend(key.values.values().map(|stored| Entry::value(key, stored)));
-        for name in &key.children {
-            let below = key::child(path, name);
-            if let Some(child) = self.keys.get(below.as_str()) {
-                entries.push(Entry::Key {
-                    path: Arc::clone(&child.path),
-                });
-                if recursive {
-                    self.walk_below(&below, child, true, entries);
-                }
+    fn walk_below(&self, key: &Key, recursive: bool, entries: &mut Vec<Entry>) {
+        entries.extend(key.values.iter().map(|stored| Entry::value(key, stored)));
+        for child in self.children(key) {
+            let path = Arc::clone(&child.path);
+            entries.push(Entry::Key { path });
+            if recursive {
+                self.walk_below(child, true, entries);
             }
         }
+    }
+
+    /// The keys right below a key, by folded name.
+    pub(super) fn children(&self, key: &Key) -> impl Iterator<Item = &Key> {
+        key.children.iter().map(|id| &self.keys[*id])
     }
 }
 
@@ -278,6 +276,16 @@ impl Key {
             self.last_write = time;
             digester.add_key(&self.path, time);
         }
+    }
+
+    /// The value of this folded name.
+    pub(super) fn value(&self, name: &str) -> Option<&StoredValue> {
+        self.values.find(|stored| cmp_folded(&stored.name, name))
+    }
+
+    /// Where the value of this folded name stands, or would stand.
+    pub(super) fn place_of_value(&self, name: &str) -> Result<Place, Place> {
+        self.values.place(|stored| cmp_folded(&stored.name, name))
     }
 }
 
@@ -297,22 +305,29 @@ impl View for State {
     }
 
     fn value(&self, path: &str, name: &str) -> Option<(&str, &Value)> {
-        let stored = self.keys.get(path)?.values.get(name)?;
+        let stored = self.keys.get(path)?.value(name)?;
         Some((&stored.name, &stored.value))
     }
 
     fn any_subkey(&self, path: &str, is_counted: &mut dyn FnMut(&str) -> bool) -> bool {
-        let children = self.keys.get(path).into_iter().flat_map(|key| &key.children);
-        children
-            .into_iter()
-            .any(|name| is_counted(&key::child(path, name)))
+        let key = self.keys.get(path);
+        let mut children = key.into_iter().flat_map(|key| self.children(key));
+        children.any(|child| is_counted(&Folded::of(&child.path)))
     }
 }
 
 /// Two states are equal when they hold the same keys and values under the same spelling, with the same times.
 impl PartialEq for State {
     fn eq(&self, other: &State) -> bool {
-        self.keys == other.keys
+        let is_there = |key: &Key| {
+            let other = other.keys.get(&Folded::of(&key.path));
+            other.is_some_and(|other| {
+                (&key.path, key.last_write) == (&other.path, other.last_write)
+                    && key.values.iter().eq(other.values.iter())
+            })
+        };
+        // The same paths have the same keys right below.
+        self.keys.len() == other.keys.len() && self.keys.iter().all(is_there)
     }
 }
 

@@ -1,12 +1,10 @@
 //! How the entries of a state are encoded in a tree, and what stands beside them. `docs/format.md` has the bytes.
 
-use std::sync::Arc;
-
 use super::TreeFault;
 use crate::epoch::Epoch;
 use crate::format::{FORMAT_VERSION, get, get_u32, get_u64, put};
 use crate::model::case_table::CASE_TABLE_ID;
-use crate::model::{Digest, EntryName, Stored, Value, ValueType};
+use crate::model::{Digest, EntryName, NameRef, Stored, StoredRef, ValueRef, ValueType};
 
 /// Between a key's path and the kind of the entry. No path has a NUL, and it sorts before all that a path has, so that
 /// a key comes before its values, and these before the keys below it.
@@ -48,29 +46,34 @@ pub(crate) fn encode_entry(stored: &Stored) -> Vec<u8> {
     }
 }
 
-pub(crate) fn decode_entry(name: &[u8], bytes: &[u8]) -> Result<(EntryName, Stored), TreeFault> {
+/// An entry, borrowed from its encoded name and its bytes.
+pub(crate) fn decode_entry<'a>(
+    name: &'a [u8],
+    bytes: &'a [u8],
+) -> Result<(NameRef<'a>, StoredRef<'a>), TreeFault> {
     let malformed = TreeFault::Malformed("a malformed entry");
     decode(name, bytes).ok_or(malformed)
 }
 
-pub(crate) fn decode_name(name: &[u8]) -> Option<EntryName> {
+pub(crate) fn decode_name(name: &[u8]) -> Option<NameRef<'_>> {
     let end = name.iter().position(|byte| *byte == END_OF_PATH)?;
-    let path = str::from_utf8(&name[..end]).ok()?;
+    let key = str::from_utf8(&name[..end]).ok()?;
     let (kind, value_name) = name.get(end + 1..)?.split_first()?;
-    match *kind {
-        KEY if value_name.is_empty() => Some(EntryName::key(path)),
-        VALUE => Some(EntryName::value(path, str::from_utf8(value_name).ok()?)),
-        _ => None,
-    }
+    let value = match *kind {
+        KEY if value_name.is_empty() => None,
+        VALUE => Some(str::from_utf8(value_name).ok()?),
+        _ => return None,
+    };
+    Some(NameRef { key, value })
 }
 
-fn decode(name: &[u8], bytes: &[u8]) -> Option<(EntryName, Stored)> {
+fn decode<'a>(name: &'a [u8], bytes: &'a [u8]) -> Option<(NameRef<'a>, StoredRef<'a>)> {
     let name = decode_name(name)?;
     let stored = match name.value {
         None => {
             let (last_write, path_as_stored) = bytes.split_first_chunk()?;
-            Stored::Key {
-                path: Arc::from(str::from_utf8(path_as_stored).ok()?),
+            StoredRef::Key {
+                path: str::from_utf8(path_as_stored).ok()?,
                 last_write: i64::from_le_bytes(*last_write),
             }
         }
@@ -78,9 +81,10 @@ fn decode(name: &[u8], bytes: &[u8]) -> Option<(EntryName, Stored)> {
             let (value_type, rest) = bytes.split_first_chunk()?;
             let (length, rest) = rest.split_first_chunk()?;
             let (spelling, data) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
-            Stored::Value {
-                name: Arc::from(str::from_utf8(spelling).ok()?),
-                value: Value::new(ValueType(u32::from_le_bytes(*value_type)), data),
+            let value_type = ValueType(u32::from_le_bytes(*value_type));
+            StoredRef::Value {
+                name: str::from_utf8(spelling).ok()?,
+                value: ValueRef { value_type, data },
             }
         }
     };

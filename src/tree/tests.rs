@@ -48,7 +48,7 @@ fn sample() -> (State, Encoded) {
         (EntryName::value("A", "X"), value),
     ];
     let encode = |(name, stored): (EntryName, Stored)| {
-        state.insert(&name, stored.clone()).unwrap();
+        state.put(&name, Some(stored.clone())).unwrap();
         (encode_name(&name), encode_entry(&stored))
     };
     let encoded = entries.map(encode).to_vec();
@@ -77,6 +77,7 @@ fn entries_have_the_documented_bytes_and_are_read_back() {
     for ((name, bytes), expected) in entries.iter().zip(expected) {
         assert_eq!((&**name, &**bytes), expected);
         let (entry, stored) = decode_entry(name, bytes).unwrap();
+        let (entry, stored) = (entry.to_owned(), stored.to_owned());
         assert_eq!((&encode_name(&entry), &encode_entry(&stored)), (name, bytes));
     }
     for malformed in [&b""[..], b"A", b"A\0", b"A\0q", b"A\0kx", b"\xff\0k"] {

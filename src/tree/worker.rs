@@ -7,15 +7,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{Backend, Changes, Meta, Tree, TreeFault, decode_entry};
-use crate::model::State;
+use crate::model::{Loader, State};
 
 /// The name of the thread, in traces and in messages of panics.
 const THREAD_NAME: &str = "clusdb-tree";
 /// A tree has one more second for each of so many bytes that it has to do with: a hundred times what it needs.
 const LIMIT_BYTES_PER_SECOND: u64 = 1 << 20;
+
+/// Entries go from one thread to the other in chunks of so many bytes, and so many chunks wait at most.
+const CHUNK_BYTES: usize = 256 << 10;
+const CHUNKS: usize = 4;
 
 type Job = Box<dyn FnOnce(&mut Slot) + Send>;
 
@@ -68,9 +72,29 @@ impl Worker {
         })
     }
 
-    /// The state that the tree holds, every entry checked into the digest.
+    /// The state that the tree holds, every entry checked into the digest. The tree is read in its thread, and the state is
+    /// made in the caller's.
     pub(crate) fn load(&self, bytes: u64) -> Result<(State, Meta), TreeFault> {
-        self.run(bytes, |slot| load(&mut **with_tree(slot)?))
+        let (chunks, read) = mpsc::sync_channel(CHUNKS);
+        let running = self.begin(bytes, move |slot| read_chunks(&mut **with_tree(slot)?, &chunks))?;
+        let mut loading = Loading::default();
+        let loaded = loop {
+            match read.recv_timeout(running.left()) {
+                Ok(chunk) => match loading.add(&chunk) {
+                    Ok(()) => {}
+                    malformed => break malformed,
+                },
+                Err(RecvTimeoutError::Disconnected) => break Ok(()),
+                // What it was waited for is told below.
+                Err(RecvTimeoutError::Timeout) => break Ok(()),
+            }
+        };
+        // Where this thread has given up, the other one does too.
+        drop(read);
+        let read = self.wait(running);
+        loaded?;
+        read?;
+        loading.finish()
     }
 
     /// `tree_bytes`: what the tree holds, in case that a part of it is to be looked for and removed.
@@ -106,6 +130,14 @@ impl Worker {
         bytes: u64,
         job: impl FnOnce(&mut Slot) -> Result<R, TreeFault> + Send + 'static,
     ) -> Result<R, TreeFault> {
+        self.wait(self.begin(bytes, job)?)
+    }
+
+    fn begin<R: Send + 'static>(
+        &self,
+        bytes: u64,
+        job: impl FnOnce(&mut Slot) -> Result<R, TreeFault> + Send + 'static,
+    ) -> Result<Running<R>, TreeFault> {
         let (answer, answered) = mpsc::sync_channel(1);
         let job: Job = Box::new(move |slot| {
             let result = catch_unwind(AssertUnwindSafe(|| job(slot))).unwrap_or_else(|panic| {
@@ -115,7 +147,6 @@ impl Worker {
             // Nobody may be waiting any more.
             let _ = answer.send(result);
         });
-        let ended = || TreeFault::Failed("its thread has ended".to_owned());
         if self.backend.is_off() {
             // It would hang too, and so would dropping it.
             self.is_abandoned.store(true, Ordering::Release);
@@ -123,15 +154,42 @@ impl Worker {
         }
         self.jobs.send(job).map_err(|_| ended())?;
         let limit = self.limit + Duration::from_secs(bytes / LIMIT_BYTES_PER_SECOND);
-        answered.recv_timeout(limit).unwrap_or_else(|error| match error {
+        Ok(Running {
+            answered,
+            began: Instant::now(),
+            limit,
+        })
+    }
+
+    fn wait<R>(&self, running: Running<R>) -> Result<R, TreeFault> {
+        let answer = running.answered.recv_timeout(running.left());
+        answer.unwrap_or_else(|error| match error {
             RecvTimeoutError::Disconnected => Err(ended()),
             RecvTimeoutError::Timeout => {
                 self.is_abandoned.store(true, Ordering::Release);
                 self.backend.turn_off();
-                Err(TreeFault::Hung(limit))
+                Err(TreeFault::Hung(running.limit))
             }
         })
     }
+}
+
+/// A job under way.
+struct Running<R> {
+    answered: mpsc::Receiver<Result<R, TreeFault>>,
+    began: Instant,
+    limit: Duration,
+}
+
+impl<R> Running<R> {
+    /// Until its time is over.
+    fn left(&self) -> Duration {
+        self.limit.saturating_sub(self.began.elapsed())
+    }
+}
+
+fn ended() -> TreeFault {
+    TreeFault::Failed("its thread has ended".to_owned())
 }
 
 fn with_tree(slot: &mut Slot) -> Result<&mut Box<dyn Tree>, TreeFault> {
@@ -139,22 +197,74 @@ fn with_tree(slot: &mut Slot) -> Result<&mut Box<dyn Tree>, TreeFault> {
         .ok_or_else(|| TreeFault::Failed("it is not open".to_owned()))
 }
 
-fn load(tree: &mut dyn Tree) -> Result<(State, Meta), TreeFault> {
-    let mut state = State::new();
-    let mut meta = None;
-    tree.visit(&mut |name, bytes| {
-        if name == Meta::name() {
-            meta = Some(Meta::decode(bytes)?);
-            return Ok(());
-        }
-        let (name, stored) = decode_entry(name, bytes)?;
-        state.insert(&name, stored).map_err(TreeFault::Malformed)
-    })?;
-    let meta = meta.ok_or(TreeFault::Unfinished)?;
-    if state.digest() != meta.digest {
-        return Err(TreeFault::Digest);
+/// Entries of a tree, one behind the other.
+#[derive(Default)]
+struct Chunk {
+    bytes: Vec<u8>,
+    /// Of each name and of what stands under it.
+    lengths: Vec<(usize, usize)>,
+}
+
+impl Chunk {
+    fn entries(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let mut rest = &self.bytes[..];
+        self.lengths.iter().map_while(move |(name_bytes, entry_bytes)| {
+            let (name, behind) = rest.split_at_checked(*name_bytes)?;
+            let (entry, behind) = behind.split_at_checked(*entry_bytes)?;
+            rest = behind;
+            Some((name, entry))
+        })
     }
-    Ok((state, meta))
+}
+
+/// Sends all entries of a tree, until nobody takes them any more.
+fn read_chunks(tree: &mut dyn Tree, chunks: &mpsc::SyncSender<Chunk>) -> Result<(), TreeFault> {
+    let mut chunk = Chunk::default();
+    let send = |chunk| {
+        let refused = |_| TreeFault::Failed("nobody takes its entries".to_owned());
+        chunks.send(chunk).map_err(refused)
+    };
+    tree.visit(&mut |name, bytes| {
+        if chunk.bytes.len() + name.len() + bytes.len() > CHUNK_BYTES && !chunk.bytes.is_empty() {
+            send(mem::take(&mut chunk))?;
+            chunk.bytes.reserve(CHUNK_BYTES);
+        }
+        chunk.bytes.extend_from_slice(name);
+        chunk.bytes.extend_from_slice(bytes);
+        chunk.lengths.push((name.len(), bytes.len()));
+        Ok(())
+    })?;
+    send(chunk)
+}
+
+/// A state that is made from a tree's entries.
+#[derive(Default)]
+struct Loading {
+    loader: Loader,
+    meta: Option<Meta>,
+}
+
+impl Loading {
+    fn add(&mut self, chunk: &Chunk) -> Result<(), TreeFault> {
+        for (name, bytes) in chunk.entries() {
+            if name == Meta::name() {
+                self.meta = Some(Meta::decode(bytes)?);
+                continue;
+            }
+            let (name, stored) = decode_entry(name, bytes)?;
+            self.loader.insert(name, stored).map_err(TreeFault::Malformed)?;
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<(State, Meta), TreeFault> {
+        let meta = self.meta.ok_or(TreeFault::Unfinished)?;
+        let state = self.loader.finish();
+        if state.digest() != meta.digest {
+            return Err(TreeFault::Digest);
+        }
+        Ok((state, meta))
+    }
 }
 
 fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
