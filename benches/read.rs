@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use clusdb::{Batch, Entry, KeyPath, Store, Value};
+use clusdb::{Batch, Entry, KeyPath, Store, Value, ValueName};
 use foldhash::fast::RandomState;
 use support::{Figures, folder, median_micros, timed};
 
@@ -91,25 +91,28 @@ fn gets(store: &Store, map: &Map, what: &str, suffix: &str) {
     let keys = map.len() / VALUES_PER_KEY;
     let lookups: Vec<_> = (0..GETS)
         .map(|number| {
-            let name = folded_name(scattered(number + GETS, VALUES_PER_KEY)) + suffix;
-            (path(scattered(number, keys)), name)
+            let name = format!("Parameter{}{suffix}", scattered(number + GETS, VALUES_PER_KEY));
+            let parsed = ValueName::parse(&name).expect("a name");
+            (path(scattered(number, keys)), parsed, name)
         })
         .collect();
     let pairs: Vec<Pair> = lookups
         .iter()
-        .map(|(key, name)| (key.folded().into(), name.as_str().into()))
+        .map(|(key, name, _)| (key.folded().into(), name.folded().into()))
         .collect();
-    let mut figures = Figures::new(what, "ns");
+    let mut parsed = Figures::new(what, "ns");
+    let mut text = Figures::new(format!("{what}, by text"), "ns");
     for _ in 0..ROUNDS {
-        figures.round(
-            || {
-                let get = |(key, name): &(KeyPath, String)| store.get(key, name).expect("an open store");
-                nanos(&lookups, get)
-            },
-            || nanos(&pairs, |pair| map.get(pair).cloned()),
-        );
+        let raw = || nanos(&pairs, |pair| map.get(pair).cloned());
+        let get_parsed =
+            |(key, name, _): &(KeyPath, ValueName, String)| store.get(key, name).expect("an open store");
+        let get_text =
+            |(key, _, name): &(KeyPath, ValueName, String)| store.get(key, name).expect("an open store");
+        parsed.round(|| nanos(&lookups, get_parsed), raw);
+        text.round(|| nanos(&lookups, get_text), raw);
     }
-    figures.print();
+    parsed.print();
+    text.print();
 }
 
 /// For each of these.

@@ -42,9 +42,9 @@ pub use error::{AcknowledgementRefusal, Error, Result, TrimReason};
 pub use journal::TornTail;
 pub use model::wire;
 pub use model::{
-    Batch, BatchError, Change, CommandError, CommandKind, ConditionKind, Content, Control, Entry,
-    FailedCondition, KeyInfo, KeyPath, Limit, LimitExceeded, NameError, ReadBatch, ReadReply, Value,
-    ValueRef, ValueType,
+    AsValueName, Batch, BatchError, Change, CommandError, CommandKind, ConditionKind, Content, Control,
+    Entry, FailedCondition, KeyInfo, KeyPath, Limit, LimitExceeded, NameError, ReadBatch, ReadReply, Value,
+    ValueName, ValueRef, ValueType,
 };
 pub use options::{Options, Progress};
 pub use port::{Contents, Notification, Port, PortInfo};

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use crate::engine::{OpenedFrom, Source};
 use crate::epoch::Epoch;
 use crate::error::{Error, Result};
-use crate::model::case_table::fold;
 use crate::model::{
-    Batch, Entry, KeyInfo, KeyPath, ReadBatch, ReadReply, Record, State, Value, ValueType, View, evaluate,
+    AsValueName, Batch, Entry, KeyInfo, KeyPath, ReadBatch, ReadReply, Record, State, Value, ValueType, View,
+    evaluate,
 };
 use crate::options::Options;
 use crate::port::{Contents, Port, PortInfo, names};
@@ -92,15 +92,17 @@ impl Reader {
         self.source.layout().root()
     }
 
-    /// The value of this name, ignoring case; `""` is the key's default value. Does not wait for the disk, and
-    /// copies no data.
+    /// The value of this name, ignoring case; `""` is the key's default value. Does not wait for the disk, copies no long
+    /// data, and allocates nothing for a name of up to 126 bytes, or one that was parsed: a [`ValueName`](crate::ValueName).
     ///
     /// # Errors
     /// [`Closed`](Error::Closed), and [`Poisoned`](Error::Poisoned) if a panic has left the state in doubt.
-    pub fn get(&self, key: &KeyPath, name: &str) -> Result<Option<Value>> {
-        Ok(match self.entry(key, name)? {
-            Some(Entry::Value { value, .. }) => Some(value),
-            _ => None,
+    pub fn get(&self, key: &KeyPath, name: &(impl AsValueName + ?Sized)) -> Result<Option<Value>> {
+        let name = name.to_folded();
+        let (key, name) = (key.folded(), &*name);
+        self.source.read(|visible| {
+            let found = visible.state.value(key, name);
+            found.map(|(_, value)| value.clone())
         })
     }
 
@@ -108,8 +110,8 @@ impl Reader {
     ///
     /// # Errors
     /// Those of [`get`](Reader::get).
-    pub fn entry(&self, key: &KeyPath, name: &str) -> Result<Option<Entry>> {
-        let name = fold(name);
+    pub fn entry(&self, key: &KeyPath, name: &(impl AsValueName + ?Sized)) -> Result<Option<Entry>> {
+        let name = name.to_folded();
         self.source
             .read(|visible| visible.state.entry(key.folded(), &name))
     }
@@ -123,12 +125,12 @@ impl Reader {
     pub fn query_value(
         &self,
         key: &KeyPath,
-        name: &str,
+        name: &(impl AsValueName + ?Sized),
         buffer: Option<&mut [u8]>,
     ) -> Result<(ValueType, usize)> {
         let value = self.get(key, name)?.ok_or_else(|| Error::ValueNotFound {
             key: key.as_str().to_owned(),
-            name: name.to_owned(),
+            name: name.as_written().to_owned(),
         })?;
         let data = value.data();
         if let Some(buffer) = buffer {

@@ -19,6 +19,13 @@ enum Repr<'a> {
     Long(Box<str>),
 }
 
+impl<'a> Folded<'a> {
+    /// A name that is known to be folded.
+    pub(super) fn known(folded: &'a str) -> Folded<'a> {
+        Folded(Repr::Itself(folded))
+    }
+}
+
 impl Folded<'_> {
     /// Folds a name.
     #[must_use]

@@ -34,7 +34,9 @@ pub use digest::Digest;
 pub use error::{BatchError, CommandError, Limit, LimitExceeded, MalformedRecord, NameError};
 pub use evaluate::{Limits, MAX_CREATED_LEVELS, evaluate};
 pub use folded::Folded;
-pub use key::{KeyPath, MAX_KEY_DEPTH, MAX_KEY_NAME_UNITS, MAX_VALUE_NAME_UNITS, SEPARATOR};
+pub use key::{
+    AsValueName, KeyPath, MAX_KEY_DEPTH, MAX_KEY_NAME_UNITS, MAX_VALUE_NAME_UNITS, SEPARATOR, ValueName,
+};
 pub use overlay::Overlay;
 pub use plain::PlainWrite;
 pub use read::{KeyInfo, ReadBatch, ReadReply};
