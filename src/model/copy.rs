@@ -45,14 +45,16 @@ impl EntryName {
 impl State {
     /// The entry of this name, if there is one.
     pub(crate) fn stored(&self, name: &EntryName) -> Option<Stored> {
-        let key = self.keys.get(&name.key)?;
         Some(match &name.value {
-            None => Stored::Key {
-                path: Arc::clone(&key.path),
-                last_write: key.last_write,
-            },
+            None => {
+                let key = self.keys.get(&name.key)?;
+                Stored::Key {
+                    path: Arc::clone(&key.path),
+                    last_write: key.last_write,
+                }
+            }
             Some(value) => {
-                let StoredValue { name, value } = key.value(value)?;
+                let (_, StoredValue { name, value }) = self.keys.value(&name.key, value)?;
                 Stored::Value {
                     name: Arc::clone(name),
                     value: value.clone(),
@@ -79,7 +81,7 @@ impl State {
                 let order = |stored: &StoredValue| {
                     after.map_or(Ordering::Greater, |after| cmp_folded(&stored.name, after))
                 };
-                for stored in key.values.after(order) {
+                for stored in key.values().after(order) {
                     if names.len() >= count {
                         return names;
                     }
@@ -176,22 +178,20 @@ impl State {
         spelling: &str,
         value: Value,
     ) -> bool {
-        let key = &mut self.keys[id];
-        let Err(place) = key.place_of_value(folded) else {
+        let Err(place) = self.keys[id].place_of_value(folded) else {
             return false;
         };
         self.digester.add_value(folded_key, spelling, value.as_ref());
         let name = self.names.share(spelling);
-        key.values.insert(place, StoredValue { name, value });
+        self.keys
+            .insert_value(id, place, folded, StoredValue { name, value });
         true
     }
 
     fn remove_value(&mut self, path: &str, name: &str) {
-        let Some(key) = self.keys.get_mut(path) else {
-            return;
-        };
-        if let Ok(place) = key.place_of_value(name) {
-            let StoredValue { name, value } = key.values.remove(place);
+        let Some(id) = self.keys.find(path) else { return };
+        if let Ok(place) = self.keys[id].place_of_value(name) {
+            let StoredValue { name, value } = self.keys.remove_value(id, place);
             self.digester.remove_value(path, &name, value.as_ref());
         }
     }

@@ -7,8 +7,10 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
-use super::case_table::eq_folded;
-use super::sorted::Sorted;
+use super::case_table::{cmp_folded, eq_folded};
+use super::folded::Folded;
+use super::sorted::{Place, Sorted};
+use super::tags::{Tags, tag};
 use super::value::Value;
 
 /// Keys are kept in blocks of so many, which never move: no long list is ever copied to grow.
@@ -20,8 +22,8 @@ pub(super) struct Key {
     pub(super) path: Arc<str>,
     /// The keys right below, by folded name.
     pub(super) children: Sorted<KeyId>,
-    /// By folded name.
-    pub(super) values: Sorted<StoredValue>,
+    /// By folded name. What is put there and taken away has its tags in the index.
+    values: Sorted<StoredValue>,
     /// Commit time of the last change to the key itself, its values or its list of keys; microseconds since 1970.
     pub(super) last_write: i64,
 }
@@ -33,36 +35,72 @@ pub(super) struct StoredValue {
     pub(super) value: Value,
 }
 
-/// The number of a key. That of a key that was removed is given to another one.
+/// A key, as long as it is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct KeyId(u32);
+pub(super) struct KeyId {
+    /// That of a key that was removed is given to another one.
+    number: u32,
+    /// A part of the hash of its path.
+    hash: u32,
+}
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct Keys {
     blocks: Vec<Vec<Option<Key>>>,
-    free: Vec<KeyId>,
+    /// Numbers that no key has.
+    free: Vec<u32>,
     index: HashTable<Indexed>,
     hasher: RandomState,
 }
 
-/// A part of the path's hash stands beside the number, so that growing the index and passing over another key's
-/// entry do not have to look at the keys themselves.
+/// What is known of a key without a look at it. So growing the index does not go through all keys, and a look-up that finds
+/// nothing mostly ends here.
 #[derive(Debug, Clone, Copy)]
 struct Indexed {
-    hash: u32,
     id: KeyId,
-}
-
-impl Indexed {
-    /// What the index looks at: its place by the lower bits, and a few of the highest.
-    fn spread(hash: u32) -> u64 {
-        u64::from(hash) << 32 | u64::from(hash)
-    }
+    /// Of its values.
+    tags: Tags,
 }
 
 impl KeyId {
+    /// What the index goes by: its places by the lower bits, and a few of the highest.
+    fn spread(self) -> u64 {
+        spread(self.hash)
+    }
+
     fn place(self) -> (usize, usize) {
-        (self.0 as usize / BLOCK, self.0 as usize % BLOCK)
+        let number = self.number as usize;
+        (number / BLOCK, number % BLOCK)
+    }
+}
+
+fn spread(hash: u32) -> u64 {
+    u64::from(hash) << 32 | u64::from(hash)
+}
+
+impl Key {
+    pub(super) fn new(path: Arc<str>, last_write: i64) -> Key {
+        Key {
+            path,
+            children: Sorted::default(),
+            values: Sorted::default(),
+            last_write,
+        }
+    }
+
+    /// The values, by folded name.
+    pub(super) fn values(&self) -> &Sorted<StoredValue> {
+        &self.values
+    }
+
+    /// Where the value of this folded name stands, or would stand.
+    pub(super) fn place_of_value(&self, name: &str) -> Result<Place, Place> {
+        self.values.place(|stored| cmp_folded(&stored.name, name))
+    }
+
+    /// The value that stands there. Its name may be spelled otherwise, and stays the same.
+    pub(super) fn value_mut(&mut self, at: Place) -> Option<&mut StoredValue> {
+        self.values.get_mut(at)
     }
 }
 
@@ -75,8 +113,8 @@ impl Keys {
     /// The key with this folded path.
     pub(super) fn find(&self, folded: &str) -> Option<KeyId> {
         let hash = self.hash(folded);
-        let is_it = |at: &Indexed| at.hash == hash && eq_folded(&self[at.id].path, folded);
-        let at = self.index.find(Indexed::spread(hash), is_it)?;
+        let is_it = |at: &Indexed| at.id.hash == hash && eq_folded(&self[at.id].path, folded);
+        let at = self.index.find(spread(hash), is_it)?;
         Some(at.id)
     }
 
@@ -84,24 +122,80 @@ impl Keys {
         self.find(folded).map(|id| &self[id])
     }
 
-    pub(super) fn get_mut(&mut self, folded: &str) -> Option<&mut Key> {
-        let id = self.find(folded)?;
-        Some(&mut self[id])
+    /// The value of this folded name, and its key, by the folded path.
+    pub(super) fn value(&self, folded: &str, name: &str) -> Option<(&Key, &StoredValue)> {
+        let (hash, tag) = (self.hash(folded), self.tag(name));
+        let mut found = None;
+        self.index.find(spread(hash), |at| {
+            if at.id.hash != hash {
+                return false;
+            }
+            // The name comes first: without a value of its tag, no key has to be looked at.
+            let named = |stored: &&StoredValue| eq_folded(&stored.name, name);
+            let value = match at.tags.find(tag) {
+                Some(mut places) => places.find_map(|place| {
+                    let stored = self[at.id].values.few()?.get(place);
+                    stored.filter(named)
+                }),
+                None => self[at.id].values.find(|stored| cmp_folded(&stored.name, name)),
+            };
+            let key = value
+                .map(|_| &self[at.id])
+                .filter(|key| eq_folded(&key.path, folded));
+            found = key.zip(value);
+            found.is_some()
+        });
+        found
+    }
+
+    fn tag(&self, name: &str) -> u8 {
+        tag(self.hasher.hash_one(name))
+    }
+
+    fn indexed(&mut self, id: KeyId) -> Option<&mut Indexed> {
+        self.index.find_mut(id.spread(), |at| at.id == id)
+    }
+
+    /// Gives a key a value of this folded name, at the place that was found for it.
+    pub(super) fn insert_value(&mut self, id: KeyId, at: Place, name: &str, value: StoredValue) {
+        let tag = self.tag(name);
+        if let Some(indexed) = self.indexed(id) {
+            indexed.tags.insert(at.index_in_few(), tag);
+        }
+        self[id].values.insert(at, value);
+    }
+
+    /// Takes the value at this place away from its key.
+    pub(super) fn remove_value(&mut self, id: KeyId, at: Place) -> StoredValue {
+        let removed = self[id].values.remove(at);
+        let tag = |stored: &StoredValue| self.tag(&Folded::of(&stored.name));
+        let tags = match self[id].values.few() {
+            Some(few) => Tags::of(few.iter().map(tag)),
+            None => Tags::NONE,
+        };
+        if let Some(indexed) = self.indexed(id) {
+            indexed.tags = tags;
+        }
+        removed
     }
 
     /// Adds a key that is not there yet.
     pub(super) fn insert(&mut self, folded: &str, key: Key) -> KeyId {
-        let id = self.free.pop().unwrap_or_else(|| self.new_id());
+        let number = self.free.pop().unwrap_or_else(|| self.new_number());
+        let hash = self.hash(folded);
+        let id = KeyId { number, hash };
         let (block, slot) = id.place();
         self.blocks[block][slot] = Some(key);
-        let hash = self.hash(folded);
-        let indexed = Indexed { hash, id };
+        let indexed = Indexed {
+            id,
+            tags: Tags::default(),
+        };
         self.index
-            .insert_unique(Indexed::spread(hash), indexed, |at| Indexed::spread(at.hash));
+            .insert_unique(id.spread(), indexed, |at| at.id.spread());
         id
     }
 
-    fn new_id(&mut self) -> KeyId {
+    fn new_number(&mut self) -> u32 {
         let is_full = self.blocks.last().is_none_or(|block| block.len() == BLOCK);
         if is_full {
             self.blocks.push(Vec::with_capacity(BLOCK));
@@ -109,15 +203,14 @@ impl Keys {
         let block = self.blocks.len() - 1;
         self.blocks[block].push(None);
         let number = block * BLOCK + self.blocks[block].len() - 1;
-        KeyId(u32::try_from(number).expect("memory for four billion keys"))
+        u32::try_from(number).expect("memory for four billion keys")
     }
 
     /// Takes a key out. The keys below it, and the list that names it, are the caller's.
-    pub(super) fn remove(&mut self, id: KeyId, folded: &str) -> Option<Key> {
-        let hash = self.hash(folded);
-        let entry = self.index.find_entry(Indexed::spread(hash), |at| at.id == id);
+    pub(super) fn remove(&mut self, id: KeyId) -> Option<Key> {
+        let entry = self.index.find_entry(id.spread(), |at| at.id == id);
         entry.ok()?.remove();
-        self.free.push(id);
+        self.free.push(id.number);
         let (block, slot) = id.place();
         self.blocks[block][slot].take()
     }

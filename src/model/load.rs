@@ -95,7 +95,7 @@ impl Loader {
         let Some(above) = key::parent(folded) else {
             let id = keys.find(folded).ok_or("no root")?;
             let root = &mut keys[id];
-            if !root.children.is_empty() || !root.values.is_empty() {
+            if !root.children.is_empty() || !root.values().is_empty() {
                 return Err("the root behind its content");
             }
             digester.remove_key("", root.last_write);

@@ -25,6 +25,7 @@ mod read;
 mod record;
 mod sorted;
 mod state;
+mod tags;
 mod value;
 
 pub use batch::{Batch, Control};

@@ -146,8 +146,10 @@ impl State {
     }
 
     fn reply(&self, path: &KeyPath, name: &ValueName) -> ReadReply {
-        let key = self.keys.get(path.folded());
-        let stored = key.and_then(|key| key.value(&name.folded));
+        let (key, stored) = match self.keys.value(path.folded(), &name.folded) {
+            Some((key, stored)) => (Some(key), Some(stored)),
+            None => (self.keys.get(path.folded()), None),
+        };
         ReadReply {
             key: key.map_or_else(|| path.as_str().into(), |key| Arc::clone(&key.path)),
             name: stored.map_or_else(|| (&*name.text).into(), |stored| Arc::clone(&stored.name)),
@@ -161,14 +163,14 @@ impl State {
         let key = self.keys.get(path)?;
         let units = |name: &str| name.encode_utf16().count() as u64;
         let longest = |names: &mut dyn Iterator<Item = &str>| names.map(units).max().unwrap_or(0);
-        let sizes = key.values.iter().map(|stored| stored.value.data().len() as u64);
+        let sizes = key.values().iter().map(|stored| stored.value.data().len() as u64);
         Some(KeyInfo {
             path: Arc::clone(&key.path),
             subkeys: key.children.len() as u64,
-            values: key.values.len() as u64,
+            values: key.values().len() as u64,
             // Folding is one character to one character, but not one unit to one unit: the stored spelling counts.
             longest_key: longest(&mut self.children(key).map(|child| key::last_component(&child.path))),
-            longest_name: longest(&mut key.values.iter().map(|stored| &*stored.name)),
+            longest_name: longest(&mut key.values().iter().map(|stored| &*stored.name)),
             largest_data: sizes.max().unwrap_or(0),
             last_write: key.last_write,
         })
@@ -186,7 +188,7 @@ impl State {
     pub fn values(&self, path: &str) -> impl Iterator<Item = Entry> {
         let key = self.keys.get(path);
         key.into_iter()
-            .flat_map(|key| key.values.iter().map(move |stored| Entry::value(key, stored)))
+            .flat_map(|key| key.values().iter().map(move |stored| Entry::value(key, stored)))
     }
 }
 

@@ -25,6 +25,13 @@ pub(super) struct Place {
     index: usize,
 }
 
+impl Place {
+    /// The index in the list, as long as that is one slice.
+    pub(super) fn index_in_few(self) -> usize {
+        self.index
+    }
+}
+
 impl<T> Default for Sorted<T> {
     fn default() -> Sorted<T> {
         Sorted::Few(Box::default())
@@ -49,6 +56,14 @@ impl<T> Sorted<T> {
     pub(super) fn find(&self, order: impl Fn(&T) -> Ordering) -> Option<&T> {
         let Place { chunk, index } = self.place(order).ok()?;
         self.chunk(chunk).get(index)
+    }
+
+    /// All items, as long as they are one slice.
+    pub(super) fn few(&self) -> Option<&[T]> {
+        match self {
+            Sorted::Few(items) => Some(items),
+            Sorted::Many(_) => None,
+        }
     }
 
     pub(super) fn get_mut(&mut self, at: Place) -> Option<&mut T> {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::case_table::{cmp_folded, fold};
+use super::case_table::cmp_folded;
 use super::change::{Change, CommandKind};
 use super::digest::{Digest, Digester};
 use super::folded::Folded;
@@ -10,7 +10,7 @@ use super::key;
 use super::keys::{Key, KeyId, Keys, StoredValue};
 use super::names::Names;
 use super::record::RecordView;
-use super::sorted::{Place, Sorted};
+use super::sorted::Place;
 use super::value::Value;
 
 /// What a batch is evaluated against: the state, or the state under records that are decided but not yet durable.
@@ -97,13 +97,7 @@ impl State {
     /// A key that is not there yet, without anything below it, and not yet known to the key above it.
     pub(super) fn insert_key(&mut self, folded: &str, path: Arc<str>, last_write: i64) -> KeyId {
         self.digester.add_key(&path, last_write);
-        let key = Key {
-            path,
-            children: Sorted::default(),
-            values: Sorted::default(),
-            last_write,
-        };
-        self.keys.insert(folded, key)
+        self.keys.insert(folded, Key::new(path, last_write))
     }
 
     /// Makes the key and what is missing above it.
@@ -122,9 +116,9 @@ impl State {
 
     fn delete(&mut self, folded: &str, time: i64) {
         if self.remove_key(folded)
-            && let Some(parent) = key::parent(folded).and_then(|above| self.keys.get_mut(above))
+            && let Some(parent) = key::parent(folded).and_then(|above| self.keys.find(above))
         {
-            parent.touch(time, &mut self.digester);
+            self.keys[parent].touch(time, &mut self.digester);
         }
     }
 
@@ -139,12 +133,12 @@ impl State {
         }
         let mut removed = vec![id];
         while let Some(id) = removed.pop() {
-            let folded = fold(&self.keys[id].path);
-            let Some(key) = self.keys.remove(id, &folded) else {
+            let Some(key) = self.keys.remove(id) else {
                 continue;
             };
+            let folded = Folded::of(&key.path);
             self.digester.remove_key(&key.path, key.last_write);
-            for StoredValue { name, value } in key.values.iter() {
+            for StoredValue { name, value } in key.values().iter() {
                 self.digester.remove_value(&folded, name, value.as_ref());
             }
             removed.extend(key.children.iter());
@@ -175,14 +169,15 @@ impl State {
         };
         let id = self.create(folded, change.key(), time);
         let key = &mut self.keys[id];
-        let place = key.place_of_value(&Folded::of(name));
+        let folded_name = Folded::of(name);
+        let place = key.place_of_value(&folded_name);
         // A value that the record takes for an old one is new all the same, when the record does not fit the state.
         if change.changed() || place.is_err() {
             key.touch(time, &mut self.digester);
         }
         match place {
             Ok(place) => {
-                if let Some(stored) = key.values.get_mut(place) {
+                if let Some(stored) = key.value_mut(place) {
                     let (old_name, old) = (&stored.name, stored.value.as_ref());
                     self.digester.remove_value(folded, old_name, old);
                     stored.value = value.to_value();
@@ -197,19 +192,20 @@ impl State {
                     name: self.names.share(name),
                     value: value.to_value(),
                 };
-                key.values.insert(place, stored);
+                self.keys.insert_value(id, place, &folded_name, stored);
             }
         }
         self.digester.add_value(folded, name, value);
     }
 
     fn delete_value(&mut self, folded: &str, change: &Change<'_>, time: i64) {
-        let (Some(key), Some(name)) = (self.keys.get_mut(folded), change.name()) else {
+        let (Some(id), Some(name)) = (self.keys.find(folded), change.name()) else {
             return;
         };
+        let key = &mut self.keys[id];
         if let Ok(place) = key.place_of_value(&Folded::of(name)) {
             key.touch(time, &mut self.digester);
-            let StoredValue { name, value } = key.values.remove(place);
+            let StoredValue { name, value } = self.keys.remove_value(id, place);
             self.digester.remove_value(folded, &name, value.as_ref());
         }
     }
@@ -235,8 +231,8 @@ impl State {
     /// The value, by folded path and name.
     #[must_use]
     pub fn entry(&self, path: &str, name: &str) -> Option<Entry> {
-        let key = self.keys.get(path)?;
-        Some(Entry::value(key, key.value(name)?))
+        let (key, stored) = self.keys.value(path, name)?;
+        Some(Entry::value(key, stored))
     }
 
     /// What is below the key with this folded path, depth first: the key's values, then its keys, both by folded
@@ -252,7 +248,7 @@ impl State {
 
     /// Recursion is bounded by the depth of a path, 512.
     fn walk_below(&self, key: &Key, recursive: bool, entries: &mut Vec<Entry>) {
-        entries.extend(key.values.iter().map(|stored| Entry::value(key, stored)));
+        entries.extend(key.values().iter().map(|stored| Entry::value(key, stored)));
         for child in self.children(key) {
             let path = Arc::clone(&child.path);
             entries.push(Entry::Key { path });
@@ -277,16 +273,6 @@ impl Key {
             digester.add_key(&self.path, time);
         }
     }
-
-    /// The value of this folded name.
-    pub(super) fn value(&self, name: &str) -> Option<&StoredValue> {
-        self.values.find(|stored| cmp_folded(&stored.name, name))
-    }
-
-    /// Where the value of this folded name stands, or would stand.
-    pub(super) fn place_of_value(&self, name: &str) -> Result<Place, Place> {
-        self.values.place(|stored| cmp_folded(&stored.name, name))
-    }
 }
 
 impl Entry {
@@ -305,7 +291,7 @@ impl View for State {
     }
 
     fn value(&self, path: &str, name: &str) -> Option<(&str, &Value)> {
-        let stored = self.keys.get(path)?.value(name)?;
+        let (_, stored) = self.keys.value(path, name)?;
         Some((&stored.name, &stored.value))
     }
 
@@ -323,7 +309,7 @@ impl PartialEq for State {
             let other = other.keys.get(&Folded::of(&key.path));
             other.is_some_and(|other| {
                 (&key.path, key.last_write) == (&other.path, other.last_write)
-                    && key.values.iter().eq(other.values.iter())
+                    && key.values().iter().eq(other.values().iter())
             })
         };
         // The same paths have the same keys right below.
