@@ -149,8 +149,7 @@ impl Reader {
     /// # Errors
     /// Those of [`get`](Reader::get).
     pub fn contains(&self, key: &KeyPath) -> Result<bool> {
-        self.source
-            .read(|visible| visible.state.key(key.folded()).is_some())
+        self.source.read(|visible| visible.state.contains(key.folded()))
     }
 
     /// Reads several values: one reply each, in order, all from one moment, wholly before or wholly after any commit
@@ -227,7 +226,7 @@ impl Reader {
 
     fn in_key<R>(&self, key: &KeyPath, look: impl FnOnce(&State) -> R) -> Result<R> {
         let found = self.source.read(|visible| {
-            let exists = visible.state.key(key.folded()).is_some();
+            let exists = visible.state.contains(key.folded());
             exists.then(|| look(&visible.state))
         })?;
         found.ok_or_else(|| not_found(key))

@@ -67,34 +67,38 @@ pub fn eq_folded(name: &str, folded: &str) -> bool {
 ///
 /// `folded` is taken as it is: one that is not folded equals no name.
 pub fn cmp_folded(name: &str, folded: &str) -> Ordering {
+    cmp_folded_bytes(name.as_bytes(), folded.as_bytes())
+}
+
+/// [`cmp_folded`] of names that are at hand as bytes of UTF-8.
+pub(super) fn cmp_folded_bytes(mut name: &[u8], mut folded: &[u8]) -> Ordering {
     // The order of UTF-8 bytes is that of the chars, and ASCII folds to ASCII: up to the first byte of `name` that is
     // not ASCII the two go byte by byte, eight at a time; from there on, char by char.
-    let (mut left, mut right) = (name.as_bytes(), folded.as_bytes());
-    while let (Some((a, left_behind)), Some((b, right_behind))) =
-        (left.split_first_chunk(), right.split_first_chunk())
+    while let (Some((a, name_behind)), Some((b, folded_behind))) =
+        (name.split_first_chunk(), folded.split_first_chunk())
     {
         let (a, b) = (u64::from_be_bytes(*a), u64::from_be_bytes(*b));
         if a & NOT_ASCII != 0 {
             break;
         }
         match upper_ascii(a).cmp(&b) {
-            Ordering::Equal => (left, right) = (left_behind, right_behind),
+            Ordering::Equal => (name, folded) = (name_behind, folded_behind),
             different => return different,
         }
     }
-    while let (Some((a, left_behind)), Some((b, right_behind))) = (left.split_first(), right.split_first()) {
+    while let (Some((a, name_behind)), Some((b, folded_behind))) = (name.split_first(), folded.split_first())
+    {
         if !a.is_ascii() {
             // What stands before is the same ASCII on both sides, so that a char begins on both.
-            let (from, folded_from) = (name.len() - left.len(), folded.len() - right.len());
-            let rest = name.get(from..).unwrap_or_default().chars().map(upper);
-            return rest.cmp(folded.get(folded_from..).unwrap_or_default().chars());
+            let chars = |bytes| str::from_utf8(bytes).unwrap_or_default().chars();
+            return chars(name).map(upper).cmp(chars(folded));
         }
         match a.to_ascii_uppercase().cmp(b) {
-            Ordering::Equal => (left, right) = (left_behind, right_behind),
+            Ordering::Equal => (name, folded) = (name_behind, folded_behind),
             different => return different,
         }
     }
-    left.len().cmp(&right.len())
+    name.len().cmp(&folded.len())
 }
 
 /// The bit of each of eight bytes that no ASCII has.

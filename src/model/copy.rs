@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 
 use super::case_table::{cmp_folded, eq_folded, fold};
+use super::folded::Folded;
 use super::key;
 use super::keys::{KeyId, StoredValue};
 use super::state::State;
@@ -47,10 +48,10 @@ impl State {
     pub(crate) fn stored(&self, name: &EntryName) -> Option<Stored> {
         Some(match &name.value {
             None => {
-                let key = self.keys.get(&name.key)?;
+                let id = self.keys.find(&name.key)?;
                 Stored::Key {
-                    path: Arc::clone(&key.path),
-                    last_write: key.last_write,
+                    path: self.path(id),
+                    last_write: self.keys[id].last_write,
                 }
             }
             Some(value) => {
@@ -99,18 +100,18 @@ impl State {
 
     /// The key behind this one, depth first; the key itself need not be there any more.
     fn key_after(&self, path: &str) -> Option<String> {
-        let path_of = |id: &KeyId| fold(&self.keys[*id].path);
+        let below = |path: &str, id: &KeyId| key::child(path, &Folded::of(self.keys[*id].name()));
         if let Some(first) = self.keys.get(path).and_then(|key| key.children.iter().next()) {
-            return Some(path_of(first));
+            return Some(below(path, first));
         }
         let mut path = path;
         loop {
             let above = key::parent(path)?;
             if let Some(parent) = self.keys.get(above) {
                 let name = key::last_component(path);
-                let order = |id: &KeyId| cmp_folded(key::last_component(&self.keys[*id].path), name);
+                let order = |id: &KeyId| self.keys[*id].cmp_name(name);
                 if let Some(next) = parent.children.after(order).next() {
-                    return Some(path_of(next));
+                    return Some(below(above, next));
                 }
             }
             path = above;
@@ -132,10 +133,8 @@ impl State {
                     return Err("a key whose path is spelled otherwise");
                 }
                 let id = self.place_key(&name.key, &path);
-                let key = &mut self.keys[id];
-                self.digester.remove_key(&key.path, key.last_write);
-                self.digester.add_key(&path, last_write);
-                (key.path, key.last_write) = (path, last_write);
+                self.respell(id, key::last_component(&path));
+                self.touch(id, last_write);
             }
             (
                 Some(Stored::Value {
@@ -161,12 +160,34 @@ impl State {
         if let Some(id) = self.keys.find(folded) {
             return id;
         }
-        let id = self.insert_key(folded, path.into(), 0);
-        if let (Some(above), Some(path_above)) = (key::parent(folded), key::parent(path)) {
-            let parent = self.place_key(above, path_above);
-            self.add_child(parent, key::last_component(folded), id);
-        }
+        let parents = (key::parent(folded), key::parent(path));
+        let (Some(folded_above), Some(path_above)) = parents else {
+            return self.insert_key(None, "", "", 0);
+        };
+        let above = self.place_key(folded_above, path_above);
+        let id = self.insert_key(Some(above), folded, key::last_component(path), 0);
+        self.add_child(above, key::last_component(folded), id);
         id
+    }
+
+    /// Spells the name of a key otherwise, and so the paths of all keys below it.
+    fn respell(&mut self, id: KeyId, name: &str) {
+        if self.keys[id].name() == name {
+            return;
+        }
+        let mut keys = vec![id];
+        let mut next = 0;
+        while let Some(id) = keys.get(next).copied() {
+            self.digester
+                .remove_key(&self.keys.path(id), self.keys[id].last_write);
+            keys.extend(self.keys[id].children.iter());
+            next += 1;
+        }
+        self.keys.respell(id, name);
+        for id in keys {
+            self.digester
+                .add_key(&self.keys.path(id), self.keys[id].last_write);
+        }
     }
 
     /// Gives a key a value; false if it has one of this name already.

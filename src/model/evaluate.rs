@@ -1,5 +1,6 @@
 //! Deciding: what a batch would do to a view, without doing it.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 
 use super::batch::{Batch, Command};
@@ -107,7 +108,7 @@ impl<'a> Evaluation<'a> {
 
     pub(super) fn create_key(&mut self, path: KeyPath) -> Result<(), CommandError> {
         match self.running.key(path.folded()) {
-            Some(stored) => self.record.push_key(CommandKind::CreateKey, stored, false),
+            Some(stored) => self.record.push_key(CommandKind::CreateKey, &stored, false),
             None => {
                 let stored = self.spell_new(&path)?;
                 self.record.push_key(CommandKind::CreateKey, &stored, true);
@@ -120,7 +121,7 @@ impl<'a> Evaluation<'a> {
 
     /// The stored path of a key that is to be made: what exists above it as stored, the rest as given.
     fn spell_new(&self, path: &KeyPath) -> Result<String, CommandError> {
-        let mut existing = "";
+        let mut existing = Cow::Borrowed("");
         let mut created: u64 = 1;
         for above in key::ancestors(path.folded()) {
             if let Some(stored) = self.running.key(above) {
@@ -133,7 +134,7 @@ impl<'a> Evaluation<'a> {
             .map_err(CommandError::Limit)?;
         let given: Vec<_> = path.components().collect();
         let new = given[given.len() - created as usize..].join("\\");
-        Ok(key::child(existing, &new))
+        Ok(key::child(&existing, &new))
     }
 
     pub(super) fn delete_key(&mut self, path: &KeyPath) -> Result<(), CommandError> {
@@ -142,7 +143,7 @@ impl<'a> Evaluation<'a> {
         }
         match self.running.key(path.folded()) {
             Some(stored) => {
-                self.record.push_key(CommandKind::DeleteKey, stored, true);
+                self.record.push_key(CommandKind::DeleteKey, &stored, true);
                 self.running.delete(path.folded());
             }
             None => self.record.push_key(CommandKind::DeleteKey, path.as_str(), false),
@@ -166,7 +167,7 @@ impl<'a> Evaluation<'a> {
             None => (&*name.text, None),
         };
         self.record
-            .push_set_value(stored_path, stored_name, value.as_ref(), previous);
+            .push_set_value(&stored_path, stored_name, value.as_ref(), previous);
         let stored = (stored_name.into(), value.clone());
         self.running.put_value(path.folded(), &name.folded, Some(stored));
         Ok(())
@@ -174,7 +175,8 @@ impl<'a> Evaluation<'a> {
 
     pub(super) fn delete_value(&mut self, name: &ValueName) -> Result<(), CommandError> {
         let path = self.current.as_ref().ok_or(CommandError::NoCurrentKey)?;
-        let key = self.running.key(path.folded()).unwrap_or(path.as_str());
+        let key = self.running.key(path.folded());
+        let key = key.as_deref().unwrap_or(path.as_str());
         match self.running.value(path.folded(), &name.folded) {
             Some((stored_name, previous)) => {
                 self.record

@@ -1,5 +1,6 @@
 //! The keys of a state, found by folded path, and by a number while they are there.
 
+use std::cmp::Ordering;
 use std::hash::BuildHasher;
 use std::ops::{Index, IndexMut};
 use std::sync::Arc;
@@ -8,18 +9,24 @@ use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
 use super::case_table::{cmp_folded, eq_folded};
+use super::component::Component;
 use super::folded::Folded;
+use super::key;
 use super::sorted::{Place, Sorted};
 use super::tags::{Tags, tag};
 use super::value::Value;
 
 /// Keys are kept in blocks of so many, which never move: no long list is ever copied to grow.
 const BLOCK: usize = 256;
+/// The number of the root, which is the first key and stays.
+const ROOT: u32 = 0;
 
 #[derive(Debug, Clone)]
 pub(super) struct Key {
-    /// The full path as it is stored.
-    pub(super) path: Arc<str>,
+    /// The key above; the root's is itself.
+    above: u32,
+    /// Its name as it is stored; empty for the root.
+    name: Component,
     /// The keys right below, by folded name.
     pub(super) children: Sorted<KeyId>,
     /// By folded name. What is put there and taken away has its tags in the index.
@@ -67,11 +74,11 @@ impl KeyId {
     fn spread(self) -> u64 {
         spread(self.hash)
     }
+}
 
-    fn place(self) -> (usize, usize) {
-        let number = self.number as usize;
-        (number / BLOCK, number % BLOCK)
-    }
+fn place(number: u32) -> (usize, usize) {
+    let number = number as usize;
+    (number / BLOCK, number % BLOCK)
 }
 
 fn spread(hash: u32) -> u64 {
@@ -79,13 +86,14 @@ fn spread(hash: u32) -> u64 {
 }
 
 impl Key {
-    pub(super) fn new(path: Arc<str>, last_write: i64) -> Key {
-        Key {
-            path,
-            children: Sorted::default(),
-            values: Sorted::default(),
-            last_write,
-        }
+    /// The last component of the path, as it is stored; empty for the root.
+    pub(super) fn name(&self) -> &str {
+        self.name.as_str()
+    }
+
+    /// How the name compares with a folded one.
+    pub(super) fn cmp_name(&self, folded: &str) -> Ordering {
+        self.name.cmp_folded(folded)
     }
 
     /// The values, by folded name.
@@ -113,9 +121,48 @@ impl Keys {
     /// The key with this folded path.
     pub(super) fn find(&self, folded: &str) -> Option<KeyId> {
         let hash = self.hash(folded);
-        let is_it = |at: &Indexed| at.id.hash == hash && eq_folded(&self[at.id].path, folded);
+        let is_it = |at: &Indexed| at.id.hash == hash && self.is_at(at.id, folded);
         let at = self.index.find(spread(hash), is_it)?;
         Some(at.id)
+    }
+
+    /// Whether this is the path of the key.
+    fn is_at(&self, id: KeyId, folded: &str) -> bool {
+        let (mut number, mut rest) = (id.number, folded);
+        while let Some(above) = key::parent(rest) {
+            let key = self.at(number);
+            let is_named = key.name.cmp_folded(key::last_component(rest)).is_eq();
+            if !is_named || number == ROOT {
+                return false;
+            }
+            (number, rest) = (key.above, above);
+        }
+        number == ROOT
+    }
+
+    /// The full path of a key as it is stored.
+    pub(super) fn path(&self, id: KeyId) -> String {
+        let mut path = String::new();
+        self.write_path(id.number, &mut path);
+        path
+    }
+
+    /// Recursion is bounded by the depth of a path, 512.
+    fn write_path(&self, number: u32, path: &mut String) {
+        if number == ROOT {
+            return;
+        }
+        let key = self.at(number);
+        self.write_path(key.above, path);
+        if !path.is_empty() {
+            path.push(key::SEPARATOR);
+        }
+        path.push_str(key.name());
+    }
+
+    /// Spells the key's name otherwise.
+    pub(super) fn respell(&mut self, id: KeyId, name: &str) {
+        self[id].name = Component::of(name);
     }
 
     pub(super) fn get(&self, folded: &str) -> Option<&Key> {
@@ -123,7 +170,7 @@ impl Keys {
     }
 
     /// The value of this folded name, and its key, by the folded path.
-    pub(super) fn value(&self, folded: &str, name: &str) -> Option<(&Key, &StoredValue)> {
+    pub(super) fn value(&self, folded: &str, name: &str) -> Option<(KeyId, &StoredValue)> {
         let (hash, tag) = (self.hash(folded), self.tag(name));
         let mut found = None;
         self.index.find(spread(hash), |at| {
@@ -139,10 +186,9 @@ impl Keys {
                 }),
                 None => self[at.id].values.find(|stored| cmp_folded(&stored.name, name)),
             };
-            let key = value
-                .map(|_| &self[at.id])
-                .filter(|key| eq_folded(&key.path, folded));
-            found = key.zip(value);
+            found = value
+                .filter(|_| self.is_at(at.id, folded))
+                .map(|value| (at.id, value));
             found.is_some()
         });
         found
@@ -179,13 +225,25 @@ impl Keys {
         removed
     }
 
-    /// Adds a key that is not there yet.
-    pub(super) fn insert(&mut self, folded: &str, key: Key) -> KeyId {
+    /// Adds a key that is not there yet, without anything below it; the first one is the root.
+    pub(super) fn insert(
+        &mut self,
+        above: Option<KeyId>,
+        folded: &str,
+        name: &str,
+        last_write: i64,
+    ) -> KeyId {
         let number = self.free.pop().unwrap_or_else(|| self.new_number());
         let hash = self.hash(folded);
         let id = KeyId { number, hash };
-        let (block, slot) = id.place();
-        self.blocks[block][slot] = Some(key);
+        let (block, slot) = place(id.number);
+        self.blocks[block][slot] = Some(Key {
+            above: above.map_or(ROOT, |above| above.number),
+            name: Component::of(name),
+            children: Sorted::default(),
+            values: Sorted::default(),
+            last_write,
+        });
         let indexed = Indexed {
             id,
             tags: Tags::default(),
@@ -211,17 +269,22 @@ impl Keys {
         let entry = self.index.find_entry(id.spread(), |at| at.id == id);
         entry.ok()?.remove();
         self.free.push(id.number);
-        let (block, slot) = id.place();
+        let (block, slot) = place(id.number);
         self.blocks[block][slot].take()
     }
 
     /// All keys, in no order.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Key> {
-        self.blocks.iter().flatten().flatten()
+    pub(super) fn iter(&self) -> impl Iterator<Item = KeyId> {
+        self.index.iter().map(|at| at.id)
     }
 
     pub(super) fn len(&self) -> usize {
         self.index.len()
+    }
+
+    fn at(&self, number: u32) -> &Key {
+        let (block, slot) = place(number);
+        self.blocks[block][slot].as_ref().expect("a key that is there")
     }
 }
 
@@ -229,14 +292,13 @@ impl Index<KeyId> for Keys {
     type Output = Key;
 
     fn index(&self, id: KeyId) -> &Key {
-        let (block, slot) = id.place();
-        self.blocks[block][slot].as_ref().expect("a key that is there")
+        self.at(id.number)
     }
 }
 
 impl IndexMut<KeyId> for Keys {
     fn index_mut(&mut self, id: KeyId) -> &mut Key {
-        let (block, slot) = id.place();
+        let (block, slot) = place(id.number);
         self.blocks[block][slot].as_mut().expect("a key that is there")
     }
 }

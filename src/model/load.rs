@@ -91,24 +91,24 @@ impl Loader {
     }
 
     fn key(&mut self, folded: &str, path: &str, last_write: i64) -> Result<KeyId, &'static str> {
-        let State { keys, digester, .. } = &mut self.state;
-        let Some(above) = key::parent(folded) else {
-            let id = keys.find(folded).ok_or("no root")?;
-            let root = &mut keys[id];
+        let Some(folded_above) = key::parent(folded) else {
+            let id = self.state.keys.find(folded).ok_or("no root")?;
+            let root = &self.state.keys[id];
             if !root.children.is_empty() || !root.values().is_empty() {
                 return Err("the root behind its content");
             }
-            digester.remove_key("", root.last_write);
-            digester.add_key("", last_write);
-            root.last_write = last_write;
+            self.state.touch(id, last_write);
             return Ok(id);
         };
-        let parent = keys.find(above).ok_or("a key without the key above it")?;
-        if keys.find(folded).is_some() {
+        let above = self.state.keys.find(folded_above);
+        let above = above.ok_or("a key without the key above it")?;
+        if self.state.keys.find(folded).is_some() {
             return Err("a key that is there twice");
         }
-        let id = self.state.insert_key(folded, path.into(), last_write);
-        self.state.add_child(parent, key::last_component(folded), id);
+        let id = self
+            .state
+            .insert_key(Some(above), folded, key::last_component(path), last_write);
+        self.state.add_child(above, key::last_component(folded), id);
         Ok(id)
     }
 

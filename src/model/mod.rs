@@ -8,6 +8,7 @@ pub mod wire;
 
 mod batch;
 mod change;
+mod component;
 mod condition;
 mod copy;
 mod decode;

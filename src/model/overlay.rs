@@ -1,5 +1,6 @@
 //! A view under changes that have been decided and not yet made.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
@@ -122,11 +123,11 @@ impl Decisions {
 }
 
 impl View for Overlay<'_> {
-    fn key(&self, path: &str) -> Option<&str> {
+    fn key(&self, path: &str) -> Option<Cow<'_, str>> {
         match self.decisions.keys.get(path) {
             Some(Decided {
                 made: Some(stored), ..
-            }) => Some(stored),
+            }) => Some(Cow::Borrowed(stored)),
             _ if self.decisions.is_hidden(path) => None,
             _ => self.view.key(path),
         }

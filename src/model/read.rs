@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::error::{BatchError, NameError};
 use super::key::{self, KeyPath, ValueName};
+use super::keys::KeyId;
 use super::state::{Entry, State};
 use super::value::Value;
 
@@ -146,12 +147,12 @@ impl State {
     }
 
     fn reply(&self, path: &KeyPath, name: &ValueName) -> ReadReply {
-        let (key, stored) = match self.keys.value(path.folded(), &name.folded) {
-            Some((key, stored)) => (Some(key), Some(stored)),
-            None => (self.keys.get(path.folded()), None),
+        let (id, stored) = match self.keys.value(path.folded(), &name.folded) {
+            Some((id, stored)) => (Some(id), Some(stored)),
+            None => (self.keys.find(path.folded()), None),
         };
         ReadReply {
-            key: key.map_or_else(|| path.as_str().into(), |key| Arc::clone(&key.path)),
+            key: id.map_or_else(|| path.as_str().into(), |id| self.path(id)),
             name: stored.map_or_else(|| (&*name.text).into(), |stored| Arc::clone(&stored.name)),
             value: stored.map(|stored| stored.value.clone()),
         }
@@ -160,16 +161,17 @@ impl State {
     /// What is known of the key with this folded path.
     #[must_use]
     pub fn info(&self, path: &str) -> Option<KeyInfo> {
-        let key = self.keys.get(path)?;
+        let id = self.keys.find(path)?;
+        let key = &self.keys[id];
         let units = |name: &str| name.encode_utf16().count() as u64;
         let longest = |names: &mut dyn Iterator<Item = &str>| names.map(units).max().unwrap_or(0);
         let sizes = key.values().iter().map(|stored| stored.value.data().len() as u64);
         Some(KeyInfo {
-            path: Arc::clone(&key.path),
+            path: self.path(id),
             subkeys: key.children.len() as u64,
             values: key.values().len() as u64,
             // Folding is one character to one character, but not one unit to one unit: the stored spelling counts.
-            longest_key: longest(&mut self.children(key).map(|child| key::last_component(&child.path))),
+            longest_key: longest(&mut key.children.iter().map(|child| self.keys[*child].name())),
             longest_name: longest(&mut key.values().iter().map(|stored| &*stored.name)),
             largest_data: sizes.max().unwrap_or(0),
             last_write: key.last_write,
@@ -178,17 +180,20 @@ impl State {
 
     /// The keys right below the key with this folded path, by folded name; their full paths as they are stored.
     pub fn subkeys(&self, path: &str) -> impl Iterator<Item = Arc<str>> {
-        let key = self.keys.get(path);
-        key.into_iter()
-            .flat_map(|key| self.children(key))
-            .map(|key| Arc::clone(&key.path))
+        self.keys.find(path).into_iter().flat_map(move |id| {
+            let path = self.path(id);
+            let below = move |child: &KeyId| key::child(&path, self.keys[*child].name()).into();
+            self.keys[id].children.iter().map(below)
+        })
     }
 
     /// The values of the key with this folded path, by folded name.
     pub fn values(&self, path: &str) -> impl Iterator<Item = Entry> {
-        let key = self.keys.get(path);
-        key.into_iter()
-            .flat_map(|key| key.values().iter().map(move |stored| Entry::value(key, stored)))
+        self.keys.find(path).into_iter().flat_map(move |id| {
+            let path = self.path(id);
+            let values = self.keys[id].values().iter();
+            values.map(move |stored| Entry::value(&path, stored))
+        })
     }
 }
 

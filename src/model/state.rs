@@ -1,13 +1,13 @@
 //! The state: every key and value that the records so far have left, in memory.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::case_table::cmp_folded;
 use super::change::{Change, CommandKind};
 use super::digest::{Digest, Digester};
 use super::folded::Folded;
 use super::key;
-use super::keys::{Key, KeyId, Keys, StoredValue};
+use super::keys::{KeyId, Keys, StoredValue};
 use super::names::Names;
 use super::record::RecordView;
 use super::sorted::Place;
@@ -17,7 +17,7 @@ use super::value::Value;
 /// All paths and names are folded.
 pub trait View {
     /// The stored path of the key, if it exists.
-    fn key(&self, path: &str) -> Option<&str>;
+    fn key(&self, path: &str) -> Option<Cow<'_, str>>;
     /// The stored name and the data of a value, if it exists.
     fn value(&self, path: &str, name: &str) -> Option<(&str, &Value)>;
     /// Whether `is_counted` says so of the folded path of any key right below this one.
@@ -66,7 +66,7 @@ impl State {
             names: Names::default(),
             digester: Digester::default(),
         };
-        state.insert_key("", "".into(), 0);
+        state.insert_key(None, "", "", 0);
         state
     }
 
@@ -94,10 +94,29 @@ impl State {
         }
     }
 
-    /// A key that is not there yet, without anything below it, and not yet known to the key above it.
-    pub(super) fn insert_key(&mut self, folded: &str, path: Arc<str>, last_write: i64) -> KeyId {
-        self.digester.add_key(&path, last_write);
-        self.keys.insert(folded, Key::new(path, last_write))
+    /// Adds a key that is not there yet below another one, which does not know of it yet. The path is spelled as it is stored
+    /// above, and as the key is from now on.
+    pub(super) fn insert_key(
+        &mut self,
+        above: Option<KeyId>,
+        folded: &str,
+        name: &str,
+        last_write: i64,
+    ) -> KeyId {
+        let id = self.keys.insert(above, folded, name, last_write);
+        self.digester.add_key(&self.keys.path(id), last_write);
+        id
+    }
+
+    /// The key, a value of it or its list of keys was changed at this time.
+    pub(super) fn touch(&mut self, id: KeyId, time: i64) {
+        let last_write = self.keys[id].last_write;
+        if last_write != time {
+            let path = self.keys.path(id);
+            self.digester.remove_key(&path, last_write);
+            self.digester.add_key(&path, time);
+            self.keys[id].last_write = time;
+        }
     }
 
     /// Makes the key and what is missing above it.
@@ -105,12 +124,15 @@ impl State {
         if let Some(id) = self.keys.find(folded) {
             return id;
         }
-        let id = self.insert_key(folded, path.into(), time);
-        if let (Some(above), Some(path_above)) = (key::parent(folded), key::parent(path)) {
-            let parent = self.create(above, path_above, time);
-            self.add_child(parent, key::last_component(folded), id);
-            self.keys[parent].touch(time, &mut self.digester);
-        }
+        let parents = (key::parent(folded), key::parent(path));
+        let (Some(folded_above), Some(path_above)) = parents else {
+            // The root is always there.
+            return self.insert_key(None, "", "", time);
+        };
+        let above = self.create(folded_above, path_above, time);
+        let id = self.insert_key(Some(above), folded, key::last_component(path), time);
+        self.add_child(above, key::last_component(folded), id);
+        self.touch(above, time);
         id
     }
 
@@ -118,7 +140,7 @@ impl State {
         if self.remove_key(folded)
             && let Some(parent) = key::parent(folded).and_then(|above| self.keys.find(above))
         {
-            self.keys[parent].touch(time, &mut self.digester);
+            self.touch(parent, time);
         }
     }
 
@@ -131,24 +153,29 @@ impl State {
             let place = self.place_of_child(parent, key::last_component(folded));
             place.map_or_else(drop, |place| _ = self.keys[parent].children.remove(place));
         }
-        let mut removed = vec![id];
-        while let Some(id) = removed.pop() {
-            let Some(key) = self.keys.remove(id) else {
-                continue;
-            };
-            let folded = Folded::of(&key.path);
-            self.digester.remove_key(&key.path, key.last_write);
-            for StoredValue { name, value } in key.values().iter() {
-                self.digester.remove_value(&folded, name, value.as_ref());
+        // The path is known as long as the keys above are there: those below go first.
+        let mut doomed = vec![id];
+        let mut next = 0;
+        while let Some(id) = doomed.get(next).copied() {
+            doomed.extend(self.keys[id].children.iter());
+            next += 1;
+        }
+        for id in doomed.into_iter().rev() {
+            let path = self.keys.path(id);
+            if let Some(key) = self.keys.remove(id) {
+                self.digester.remove_key(&path, key.last_write);
+                let folded = Folded::of(&path);
+                for StoredValue { name, value } in key.values().iter() {
+                    self.digester.remove_value(&folded, name, value.as_ref());
+                }
             }
-            removed.extend(key.children.iter());
         }
         true
     }
 
     /// Where the key of this folded name stands among those right below another one, or would stand.
     pub(super) fn place_of_child(&self, parent: KeyId, name: &str) -> Result<Place, Place> {
-        let order = |id: &KeyId| cmp_folded(key::last_component(&self.keys[*id].path), name);
+        let order = |id: &KeyId| self.keys[*id].cmp_name(name);
         self.keys[parent].children.place(order)
     }
 
@@ -168,16 +195,15 @@ impl State {
             return;
         };
         let id = self.create(folded, change.key(), time);
-        let key = &mut self.keys[id];
         let folded_name = Folded::of(name);
-        let place = key.place_of_value(&folded_name);
+        let place = self.keys[id].place_of_value(&folded_name);
         // A value that the record takes for an old one is new all the same, when the record does not fit the state.
         if change.changed() || place.is_err() {
-            key.touch(time, &mut self.digester);
+            self.touch(id, time);
         }
         match place {
             Ok(place) => {
-                if let Some(stored) = key.value_mut(place) {
+                if let Some(stored) = self.keys[id].value_mut(place) {
                     let (old_name, old) = (&stored.name, stored.value.as_ref());
                     self.digester.remove_value(folded, old_name, old);
                     stored.value = value.to_value();
@@ -202,9 +228,8 @@ impl State {
         let (Some(id), Some(name)) = (self.keys.find(folded), change.name()) else {
             return;
         };
-        let key = &mut self.keys[id];
-        if let Ok(place) = key.place_of_value(&Folded::of(name)) {
-            key.touch(time, &mut self.digester);
+        if let Ok(place) = self.keys[id].place_of_value(&Folded::of(name)) {
+            self.touch(id, time);
             let StoredValue { name, value } = self.keys.remove_value(id, place);
             self.digester.remove_value(folded, &name, value.as_ref());
         }
@@ -231,8 +256,19 @@ impl State {
     /// The value, by folded path and name.
     #[must_use]
     pub fn entry(&self, path: &str, name: &str) -> Option<Entry> {
-        let (key, stored) = self.keys.value(path, name)?;
-        Some(Entry::value(key, stored))
+        let (id, stored) = self.keys.value(path, name)?;
+        Some(Entry::value(&self.path(id), stored))
+    }
+
+    /// Whether there is a key with this folded path.
+    #[must_use]
+    pub fn contains(&self, path: &str) -> bool {
+        self.keys.find(path).is_some()
+    }
+
+    /// The full path of a key as it is stored, to be given away.
+    pub(super) fn path(&self, id: KeyId) -> Arc<str> {
+        self.keys.path(id).into()
     }
 
     /// What is below the key with this folded path, depth first: the key's values, then its keys, both by folded
@@ -240,45 +276,33 @@ impl State {
     /// exist.
     #[must_use]
     pub fn walk(&self, path: &str, recursive: bool) -> Option<Vec<Entry>> {
-        let key = self.keys.get(path)?;
+        let id = self.keys.find(path)?;
         let mut entries = Vec::new();
-        self.walk_below(key, recursive, &mut entries);
+        self.walk_below(id, &self.path(id), recursive, &mut entries);
         Some(entries)
     }
 
     /// Recursion is bounded by the depth of a path, 512.
-    fn walk_below(&self, key: &Key, recursive: bool, entries: &mut Vec<Entry>) {
-        entries.extend(key.values().iter().map(|stored| Entry::value(key, stored)));
-        for child in self.children(key) {
-            let path = Arc::clone(&child.path);
-            entries.push(Entry::Key { path });
+    fn walk_below(&self, id: KeyId, path: &Arc<str>, recursive: bool, entries: &mut Vec<Entry>) {
+        let key = &self.keys[id];
+        let values = key.values().iter();
+        entries.extend(values.map(|stored| Entry::value(path, stored)));
+        for child in key.children.iter() {
+            let path: Arc<str> = key::child(path, self.keys[*child].name()).into();
+            entries.push(Entry::Key {
+                path: Arc::clone(&path),
+            });
             if recursive {
-                self.walk_below(child, true, entries);
+                self.walk_below(*child, &path, true, entries);
             }
-        }
-    }
-
-    /// The keys right below a key, by folded name.
-    pub(super) fn children(&self, key: &Key) -> impl Iterator<Item = &Key> {
-        key.children.iter().map(|id| &self.keys[*id])
-    }
-}
-
-impl Key {
-    /// The key, a value of it or its list of keys was changed at this time.
-    fn touch(&mut self, time: i64, digester: &mut Digester) {
-        if self.last_write != time {
-            digester.remove_key(&self.path, self.last_write);
-            self.last_write = time;
-            digester.add_key(&self.path, time);
         }
     }
 }
 
 impl Entry {
-    pub(super) fn value(key: &Key, stored: &StoredValue) -> Entry {
+    pub(super) fn value(path: &Arc<str>, stored: &StoredValue) -> Entry {
         Entry::Value {
-            key: Arc::clone(&key.path),
+            key: Arc::clone(path),
             name: Arc::clone(&stored.name),
             value: stored.value.clone(),
         }
@@ -286,8 +310,9 @@ impl Entry {
 }
 
 impl View for State {
-    fn key(&self, path: &str) -> Option<&str> {
-        self.keys.get(path).map(|key| &*key.path)
+    fn key(&self, path: &str) -> Option<Cow<'_, str>> {
+        let id = self.keys.find(path)?;
+        Some(self.keys.path(id).into())
     }
 
     fn value(&self, path: &str, name: &str) -> Option<(&str, &Value)> {
@@ -297,19 +322,24 @@ impl View for State {
 
     fn any_subkey(&self, path: &str, is_counted: &mut dyn FnMut(&str) -> bool) -> bool {
         let key = self.keys.get(path);
-        let mut children = key.into_iter().flat_map(|key| self.children(key));
-        children.any(|child| is_counted(&Folded::of(&child.path)))
+        let mut children = key.into_iter().flat_map(|key| key.children.iter());
+        children.any(|child| {
+            let name = Folded::of(self.keys[*child].name());
+            is_counted(&key::child(path, &name))
+        })
     }
 }
 
 /// Two states are equal when they hold the same keys and values under the same spelling, with the same times.
 impl PartialEq for State {
     fn eq(&self, other: &State) -> bool {
-        let is_there = |key: &Key| {
-            let other = other.keys.get(&Folded::of(&key.path));
-            other.is_some_and(|other| {
-                (&key.path, key.last_write) == (&other.path, other.last_write)
-                    && key.values().iter().eq(other.values().iter())
+        let is_there = |id: KeyId| {
+            let (path, key) = (self.keys.path(id), &self.keys[id]);
+            other.keys.find(&Folded::of(&path)).is_some_and(|id| {
+                let other_key = &other.keys[id];
+                path == other.keys.path(id)
+                    && key.last_write == other_key.last_write
+                    && key.values().iter().eq(other_key.values().iter())
             })
         };
         // The same paths have the same keys right below.
