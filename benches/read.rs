@@ -89,30 +89,39 @@ fn scattered(number: usize, below: usize) -> usize {
 
 fn gets(store: &Store, map: &Map, what: &str, suffix: &str) {
     let keys = map.len() / VALUES_PER_KEY;
-    let lookups: Vec<_> = (0..GETS)
+    let name = |number| format!("Parameter{}{suffix}", scattered(number + GETS, VALUES_PER_KEY));
+    let parsed: Vec<_> = (0..GETS)
         .map(|number| {
-            let name = format!("Parameter{}{suffix}", scattered(number + GETS, VALUES_PER_KEY));
-            let parsed = ValueName::parse(&name).expect("a name");
-            (path(scattered(number, keys)), parsed, name)
+            let name = ValueName::parse(&name(number)).expect("a name");
+            (path(scattered(number, keys)), name)
         })
         .collect();
-    let pairs: Vec<Pair> = lookups
+    let pairs: Vec<Pair> = parsed
         .iter()
-        .map(|(key, name, _)| (key.folded().into(), name.folded().into()))
+        .map(|(key, name)| (key.folded().into(), name.folded().into()))
         .collect();
-    let mut parsed = Figures::new(what, "ns");
-    let mut text = Figures::new(format!("{what}, by text"), "ns");
+    let text: Vec<_> = (0..GETS)
+        .map(|number| (path(scattered(number, keys)), name(number)))
+        .collect();
+    let mut by_name = Figures::new(what, "ns");
+    let mut by_text = Figures::new(format!("{what}, by text"), "ns");
     for _ in 0..ROUNDS {
         let raw = || nanos(&pairs, |pair| map.get(pair).cloned());
-        let get_parsed =
-            |(key, name, _): &(KeyPath, ValueName, String)| store.get(key, name).expect("an open store");
-        let get_text =
-            |(key, _, name): &(KeyPath, ValueName, String)| store.get(key, name).expect("an open store");
-        parsed.round(|| nanos(&lookups, get_parsed), raw);
-        text.round(|| nanos(&lookups, get_text), raw);
+        by_name.round(
+            || {
+                nanos(&parsed, |(key, name)| {
+                    store.get(key, name).expect("an open store")
+                })
+            },
+            raw,
+        );
+        by_text.round(
+            || nanos(&text, |(key, name)| store.get(key, name).expect("an open store")),
+            raw,
+        );
     }
-    parsed.print();
-    text.print();
+    by_name.print();
+    by_text.print();
 }
 
 /// For each of these.

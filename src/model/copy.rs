@@ -1,14 +1,14 @@
 //! A state, entry by entry: how it is copied to the disk in slices while it changes, and read back.
 
-use std::cmp::Ordering;
 use std::sync::Arc;
 
-use super::case_table::{cmp_folded, eq_folded, fold};
+use super::case_table::{eq_folded, fold};
 use super::folded::Folded;
 use super::key;
-use super::keys::{KeyId, StoredValue};
+use super::keys::KeyId;
 use super::state::State;
 use super::value::Value;
+use super::values::StoredValue;
 
 /// The name of an entry: a key, or a value of it. Paths and names are folded.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -77,12 +77,8 @@ impl State {
             Some(last) => (last.key.to_string(), last.value.as_deref()),
         };
         loop {
-            if let Some(key) = self.keys.get(&path) {
-                // Without a name to go on from, all values are behind it.
-                let order = |stored: &StoredValue| {
-                    after.map_or(Ordering::Greater, |after| cmp_folded(&stored.name, after))
-                };
-                for stored in key.values().after(order) {
+            if let Some(id) = self.keys.find(&path) {
+                for stored in self.keys.values(id).after(after) {
                     if names.len() >= count {
                         return names;
                     }
@@ -199,7 +195,7 @@ impl State {
         spelling: &str,
         value: Value,
     ) -> bool {
-        let Err(place) = self.keys[id].place_of_value(folded) else {
+        let Err(place) = self.keys.values(id).place(folded) else {
             return false;
         };
         self.digester.add_value(folded_key, spelling, value.as_ref());
@@ -211,7 +207,7 @@ impl State {
 
     fn remove_value(&mut self, path: &str, name: &str) {
         let Some(id) = self.keys.find(path) else { return };
-        if let Ok(place) = self.keys[id].place_of_value(name) {
+        if let Ok(place) = self.keys.values(id).place(name) {
             let StoredValue { name, value } = self.keys.remove_value(id, place);
             self.digester.remove_value(path, &name, value.as_ref());
         }
@@ -343,5 +339,45 @@ mod tests {
         }
         assert_eq!((&copy, copy.digest()), (&state, state.digest()));
         assert!(copy.put(&EntryName::key(""), None).is_err());
+    }
+
+    /// A copy is put together while the state changes: the key above may come later, and spelled otherwise than when the
+    /// key below was looked up.
+    #[test]
+    fn a_key_that_is_spelled_otherwise_respells_the_paths_below_it() {
+        let key = |path: &str, last_write| {
+            let path = path.into();
+            Some(Stored::Key { path, last_write })
+        };
+        let value = Some(Stored::Value {
+            name: "v".into(),
+            value: Value::dword(1),
+        });
+        let names = ["A", "A\\B", "A\\B\\C"].map(EntryName::key);
+        let value_name = EntryName::value("A\\B\\C", "V");
+        let [a, b, c] = &names;
+        let mut expected = State::new();
+        for (name, stored) in [
+            (a, key("a", 1)),
+            (b, key("a\\b", 2)),
+            (c, key("a\\b\\c", 3)),
+            (&value_name, value.clone()),
+        ] {
+            expected.put(name, stored).unwrap();
+        }
+        let mut state = State::new();
+        let empty = state.digest();
+        for (name, stored) in [
+            (c, key("A\\b\\c", 3)),
+            (&value_name, value),
+            (b, key("A\\b", 2)),
+            (a, key("a", 1)),
+        ] {
+            state.put(name, stored).unwrap();
+        }
+        assert_eq!((&state, state.digest()), (&expected, expected.digest()));
+        assert_eq!(state.stored(c), key("a\\b\\c", 3));
+        state.put(a, None).unwrap();
+        assert_eq!((&state, state.digest()), (&State::new(), empty));
     }
 }

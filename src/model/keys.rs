@@ -3,18 +3,16 @@
 use std::cmp::Ordering;
 use std::hash::BuildHasher;
 use std::ops::{Index, IndexMut};
-use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
-use super::case_table::{cmp_folded, eq_folded};
 use super::component::Component;
 use super::folded::Folded;
 use super::key;
 use super::sorted::{Place, Sorted};
-use super::tags::{Tags, tag};
-use super::value::Value;
+use super::tags::tag;
+use super::values::{StoredValue, Values};
 
 /// Keys are kept in blocks of so many, which never move: no long list is ever copied to grow.
 const BLOCK: usize = 256;
@@ -29,17 +27,8 @@ pub(super) struct Key {
     name: Component,
     /// The keys right below, by folded name.
     pub(super) children: Sorted<KeyId>,
-    /// By folded name. What is put there and taken away has its tags in the index.
-    values: Sorted<StoredValue>,
     /// Commit time of the last change to the key itself, its values or its list of keys; microseconds since 1970.
     pub(super) last_write: i64,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct StoredValue {
-    /// As it is stored. Shared between values.
-    pub(super) name: Arc<str>,
-    pub(super) value: Value,
 }
 
 /// A key, as long as it is there.
@@ -60,13 +49,11 @@ pub(super) struct Keys {
     hasher: RandomState,
 }
 
-/// What is known of a key without a look at it. So growing the index does not go through all keys, and a look-up that finds
-/// nothing mostly ends here.
-#[derive(Debug, Clone, Copy)]
+/// What is looked up of a key, without the key itself: its values. Growing the index does not go through the keys either.
+#[derive(Debug, Clone)]
 struct Indexed {
     id: KeyId,
-    /// Of its values.
-    tags: Tags,
+    values: Values,
 }
 
 impl KeyId {
@@ -94,21 +81,6 @@ impl Key {
     /// How the name compares with a folded one.
     pub(super) fn cmp_name(&self, folded: &str) -> Ordering {
         self.name.cmp_folded(folded)
-    }
-
-    /// The values, by folded name.
-    pub(super) fn values(&self) -> &Sorted<StoredValue> {
-        &self.values
-    }
-
-    /// Where the value of this folded name stands, or would stand.
-    pub(super) fn place_of_value(&self, name: &str) -> Result<Place, Place> {
-        self.values.place(|stored| cmp_folded(&stored.name, name))
-    }
-
-    /// The value that stands there. Its name may be spelled otherwise, and stays the same.
-    pub(super) fn value_mut(&mut self, at: Place) -> Option<&mut StoredValue> {
-        self.values.get_mut(at)
     }
 }
 
@@ -172,57 +144,43 @@ impl Keys {
     /// The value of this folded name, and its key, by the folded path.
     pub(super) fn value(&self, folded: &str, name: &str) -> Option<(KeyId, &StoredValue)> {
         let (hash, tag) = (self.hash(folded), self.tag(name));
-        let mut found = None;
-        self.index.find(spread(hash), |at| {
+        self.index.iter_hash(spread(hash)).find_map(|at| {
             if at.id.hash != hash {
-                return false;
+                return None;
             }
-            // The name comes first: without a value of its tag, no key has to be looked at.
-            let named = |stored: &&StoredValue| eq_folded(&stored.name, name);
-            let value = match at.tags.find(tag) {
-                Some(mut places) => places.find_map(|place| {
-                    let stored = self[at.id].values.few()?.get(place);
-                    stored.filter(named)
-                }),
-                None => self[at.id].values.find(|stored| cmp_folded(&stored.name, name)),
-            };
-            found = value
-                .filter(|_| self.is_at(at.id, folded))
-                .map(|value| (at.id, value));
-            found.is_some()
-        });
-        found
+            // The name comes first: without a value of its tag, nothing else has to be looked at.
+            let value = at.values.find(name, tag)?;
+            self.is_at(at.id, folded).then_some((at.id, value))
+        })
+    }
+
+    /// The values of a key.
+    pub(super) fn values(&self, id: KeyId) -> &Values {
+        let at = self.index.find(id.spread(), |at| at.id == id);
+        &at.expect("a key that is there").values
+    }
+
+    /// The values of a key, to be changed in place.
+    pub(super) fn values_mut(&mut self, id: KeyId) -> &mut Values {
+        let at = self.index.find_mut(id.spread(), |at| at.id == id);
+        &mut at.expect("a key that is there").values
     }
 
     fn tag(&self, name: &str) -> u8 {
         tag(self.hasher.hash_one(name))
     }
 
-    fn indexed(&mut self, id: KeyId) -> Option<&mut Indexed> {
-        self.index.find_mut(id.spread(), |at| at.id == id)
-    }
-
     /// Gives a key a value of this folded name, at the place that was found for it.
     pub(super) fn insert_value(&mut self, id: KeyId, at: Place, name: &str, value: StoredValue) {
         let tag = self.tag(name);
-        if let Some(indexed) = self.indexed(id) {
-            indexed.tags.insert(at.index_in_few(), tag);
-        }
-        self[id].values.insert(at, value);
+        self.values_mut(id).insert(at, tag, value);
     }
 
     /// Takes the value at this place away from its key.
     pub(super) fn remove_value(&mut self, id: KeyId, at: Place) -> StoredValue {
-        let removed = self[id].values.remove(at);
-        let tag = |stored: &StoredValue| self.tag(&Folded::of(&stored.name));
-        let tags = match self[id].values.few() {
-            Some(few) => Tags::of(few.iter().map(tag)),
-            None => Tags::NONE,
-        };
-        if let Some(indexed) = self.indexed(id) {
-            indexed.tags = tags;
-        }
-        removed
+        let hasher = self.hasher.clone();
+        let tag = |stored: &StoredValue| tag(hasher.hash_one(&*Folded::of(&stored.name)));
+        self.values_mut(id).remove(at, tag)
     }
 
     /// Adds a key that is not there yet, without anything below it; the first one is the root.
@@ -241,12 +199,11 @@ impl Keys {
             above: above.map_or(ROOT, |above| above.number),
             name: Component::of(name),
             children: Sorted::default(),
-            values: Sorted::default(),
             last_write,
         });
         let indexed = Indexed {
             id,
-            tags: Tags::default(),
+            values: Values::default(),
         };
         self.index
             .insert_unique(id.spread(), indexed, |at| at.id.spread());
@@ -264,13 +221,14 @@ impl Keys {
         u32::try_from(number).expect("memory for four billion keys")
     }
 
-    /// Takes a key out. The keys below it, and the list that names it, are the caller's.
-    pub(super) fn remove(&mut self, id: KeyId) -> Option<Key> {
+    /// Takes a key out, and gives it with its values. The keys below it, and the list that names it, are the caller's.
+    pub(super) fn remove(&mut self, id: KeyId) -> Option<(Key, Values)> {
         let entry = self.index.find_entry(id.spread(), |at| at.id == id);
-        entry.ok()?.remove();
+        let (indexed, _) = entry.ok()?.remove();
         self.free.push(id.number);
         let (block, slot) = place(id.number);
-        self.blocks[block][slot].take()
+        let key = self.blocks[block][slot].take()?;
+        Some((key, indexed.values))
     }
 
     /// All keys, in no order.

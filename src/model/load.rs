@@ -93,8 +93,8 @@ impl Loader {
     fn key(&mut self, folded: &str, path: &str, last_write: i64) -> Result<KeyId, &'static str> {
         let Some(folded_above) = key::parent(folded) else {
             let id = self.state.keys.find(folded).ok_or("no root")?;
-            let root = &self.state.keys[id];
-            if !root.children.is_empty() || !root.values().is_empty() {
+            let keys = &self.state.keys;
+            if !keys[id].children.is_empty() || !keys.values(id).is_empty() {
                 return Err("the root behind its content");
             }
             self.state.touch(id, last_write);

@@ -28,6 +28,7 @@ mod sorted;
 mod state;
 mod tags;
 mod value;
+mod values;
 
 pub use batch::{Batch, Control};
 pub use change::{Change, CommandKind};

@@ -162,17 +162,17 @@ impl State {
     #[must_use]
     pub fn info(&self, path: &str) -> Option<KeyInfo> {
         let id = self.keys.find(path)?;
-        let key = &self.keys[id];
+        let (key, values) = (&self.keys[id], self.keys.values(id));
         let units = |name: &str| name.encode_utf16().count() as u64;
         let longest = |names: &mut dyn Iterator<Item = &str>| names.map(units).max().unwrap_or(0);
-        let sizes = key.values().iter().map(|stored| stored.value.data().len() as u64);
+        let sizes = values.iter().map(|stored| stored.value.data().len() as u64);
         Some(KeyInfo {
             path: self.path(id),
             subkeys: key.children.len() as u64,
-            values: key.values().len() as u64,
+            values: values.len() as u64,
             // Folding is one character to one character, but not one unit to one unit: the stored spelling counts.
             longest_key: longest(&mut key.children.iter().map(|child| self.keys[*child].name())),
-            longest_name: longest(&mut key.values().iter().map(|stored| &*stored.name)),
+            longest_name: longest(&mut values.iter().map(|stored| &*stored.name)),
             largest_data: sizes.max().unwrap_or(0),
             last_write: key.last_write,
         })
@@ -191,7 +191,7 @@ impl State {
     pub fn values(&self, path: &str) -> impl Iterator<Item = Entry> {
         self.keys.find(path).into_iter().flat_map(move |id| {
             let path = self.path(id);
-            let values = self.keys[id].values().iter();
+            let values = self.keys.values(id).iter();
             values.map(move |stored| Entry::value(&path, stored))
         })
     }

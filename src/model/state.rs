@@ -7,11 +7,12 @@ use super::change::{Change, CommandKind};
 use super::digest::{Digest, Digester};
 use super::folded::Folded;
 use super::key;
-use super::keys::{KeyId, Keys, StoredValue};
+use super::keys::{KeyId, Keys};
 use super::names::Names;
 use super::record::RecordView;
 use super::sorted::Place;
 use super::value::Value;
+use super::values::StoredValue;
 
 /// What a batch is evaluated against: the state, or the state under records that are decided but not yet durable.
 /// All paths and names are folded.
@@ -162,10 +163,10 @@ impl State {
         }
         for id in doomed.into_iter().rev() {
             let path = self.keys.path(id);
-            if let Some(key) = self.keys.remove(id) {
+            if let Some((key, values)) = self.keys.remove(id) {
                 self.digester.remove_key(&path, key.last_write);
                 let folded = Folded::of(&path);
-                for StoredValue { name, value } in key.values().iter() {
+                for StoredValue { name, value } in values.iter() {
                     self.digester.remove_value(&folded, name, value.as_ref());
                 }
             }
@@ -196,14 +197,14 @@ impl State {
         };
         let id = self.create(folded, change.key(), time);
         let folded_name = Folded::of(name);
-        let place = self.keys[id].place_of_value(&folded_name);
+        let place = self.keys.values(id).place(&folded_name);
         // A value that the record takes for an old one is new all the same, when the record does not fit the state.
         if change.changed() || place.is_err() {
             self.touch(id, time);
         }
         match place {
             Ok(place) => {
-                if let Some(stored) = self.keys[id].value_mut(place) {
+                if let Some(stored) = self.keys.values_mut(id).get_mut(place) {
                     let (old_name, old) = (&stored.name, stored.value.as_ref());
                     self.digester.remove_value(folded, old_name, old);
                     stored.value = value.to_value();
@@ -228,7 +229,7 @@ impl State {
         let (Some(id), Some(name)) = (self.keys.find(folded), change.name()) else {
             return;
         };
-        if let Ok(place) = self.keys[id].place_of_value(&Folded::of(name)) {
+        if let Ok(place) = self.keys.values(id).place(&Folded::of(name)) {
             self.touch(id, time);
             let StoredValue { name, value } = self.keys.remove_value(id, place);
             self.digester.remove_value(folded, &name, value.as_ref());
@@ -284,10 +285,9 @@ impl State {
 
     /// Recursion is bounded by the depth of a path, 512.
     fn walk_below(&self, id: KeyId, path: &Arc<str>, recursive: bool, entries: &mut Vec<Entry>) {
-        let key = &self.keys[id];
-        let values = key.values().iter();
+        let values = self.keys.values(id).iter();
         entries.extend(values.map(|stored| Entry::value(path, stored)));
-        for child in key.children.iter() {
+        for child in self.keys[id].children.iter() {
             let path: Arc<str> = key::child(path, self.keys[*child].name()).into();
             entries.push(Entry::Key {
                 path: Arc::clone(&path),
@@ -334,12 +334,11 @@ impl View for State {
 impl PartialEq for State {
     fn eq(&self, other: &State) -> bool {
         let is_there = |id: KeyId| {
-            let (path, key) = (self.keys.path(id), &self.keys[id]);
-            other.keys.find(&Folded::of(&path)).is_some_and(|id| {
-                let other_key = &other.keys[id];
-                path == other.keys.path(id)
-                    && key.last_write == other_key.last_write
-                    && key.values().iter().eq(other_key.values().iter())
+            let path = self.keys.path(id);
+            other.keys.find(&Folded::of(&path)).is_some_and(|other_id| {
+                path == other.keys.path(other_id)
+                    && self.keys[id].last_write == other.keys[other_id].last_write
+                    && self.keys.values(id).iter().eq(other.keys.values(other_id).iter())
             })
         };
         // The same paths have the same keys right below.
