@@ -2,8 +2,9 @@
 
 use super::condition::ConditionKind;
 use super::error::{BatchError, CommandError};
-use super::key::{KeyPath, ValueName};
+use super::key::KeyPath;
 use super::value::Value;
+use super::value_name::ValueName;
 
 /// Commands of one batch, in order, relative to its key.
 ///

@@ -380,4 +380,46 @@ mod tests {
         state.put(a, None).unwrap();
         assert_eq!((&state, state.digest()), (&State::new(), empty));
     }
+
+    /// So many that their lists are in chunks, and back.
+    #[test]
+    fn each_of_many_values_and_keys_is_found_and_all_are_walked_in_order() {
+        let numbers = || (0..700u32).map(|number| number * 263 % 700);
+        let key = |number| EntryName::key(&format!("K{number:03}"));
+        let value = |number| EntryName::value("", &format!("N{number:03}"));
+        let stored_key = |number: u32| Stored::Key {
+            path: format!("k{number:03}").into(),
+            last_write: 1,
+        };
+        let stored_value = |number: u32| Stored::Value {
+            name: format!("n{number:03}").into(),
+            value: Value::dword(number),
+        };
+        let check = |state: &State, is_there: &dyn Fn(u32) -> bool| {
+            for number in 0..700 {
+                let expected = is_there(number).then(|| stored_value(number));
+                assert_eq!(state.stored(&value(number)), expected, "{number}");
+                let expected = is_there(number).then(|| stored_key(number));
+                assert_eq!(state.stored(&key(number)), expected, "{number}");
+            }
+            let there = || (0..700).filter(|number| is_there(*number));
+            let expected = there().map(value).chain(there().map(key));
+            let names = state.names_after(None, usize::from(u16::MAX));
+            assert!(names.into_iter().skip(1).eq(expected));
+        };
+        let mut state = State::new();
+        for number in numbers() {
+            state.put(&key(number), Some(stored_key(number))).unwrap();
+            state.put(&value(number), Some(stored_value(number))).unwrap();
+        }
+        check(&state, &|_| true);
+        for left in [300, 40, 17, 16, 3, 0] {
+            for number in numbers().filter(|number| *number >= left) {
+                state.put(&key(number), None).unwrap();
+                state.put(&value(number), None).unwrap();
+            }
+            check(&state, &|number| number < left);
+        }
+        assert_eq!(state.digest(), State::new().digest());
+    }
 }

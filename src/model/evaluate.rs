@@ -7,11 +7,12 @@ use super::batch::{Batch, Command};
 use super::change::CommandKind;
 use super::condition::{ConditionKind, FailedCondition, compare};
 use super::error::{BatchError, CommandError, Limit, LimitExceeded};
-use super::key::{self, KeyPath, ValueName};
+use super::key::{self, KeyPath};
 use super::overlay::{Decisions, Overlay};
 use super::record::{MAX_RECORD_BYTES, Record};
 use super::state::View;
 use super::value::Value;
+use super::value_name::ValueName;
 
 /// Levels that one CREATE_KEY creates, at most (specification, section 6).
 pub const MAX_CREATED_LEVELS: u64 = 32;

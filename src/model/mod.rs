@@ -28,6 +28,7 @@ mod sorted;
 mod state;
 mod tags;
 mod value;
+mod value_name;
 mod values;
 
 pub use batch::{Batch, Control};
@@ -37,9 +38,7 @@ pub use digest::Digest;
 pub use error::{BatchError, CommandError, Limit, LimitExceeded, MalformedRecord, NameError};
 pub use evaluate::{Limits, MAX_CREATED_LEVELS, evaluate};
 pub use folded::Folded;
-pub use key::{
-    AsValueName, KeyPath, MAX_KEY_DEPTH, MAX_KEY_NAME_UNITS, MAX_VALUE_NAME_UNITS, SEPARATOR, ValueName,
-};
+pub use key::{KeyPath, MAX_KEY_DEPTH, MAX_KEY_NAME_UNITS, MAX_VALUE_NAME_UNITS, SEPARATOR};
 pub use overlay::Overlay;
 pub use plain::PlainWrite;
 pub use read::{KeyInfo, ReadBatch, ReadReply};
@@ -47,6 +46,7 @@ pub use record::{MAX_RECORD_BYTES, Record, RecordView};
 
 pub use state::{Entry, State, View};
 pub use value::{Content, Value, ValueRef, ValueType};
+pub use value_name::{AsValueName, ValueName};
 
 pub(crate) use batch::Acknowledgement;
 pub(crate) use copy::{EntryName, Stored};

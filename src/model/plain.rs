@@ -3,11 +3,12 @@
 
 use super::error::{CommandError, Limit, LimitExceeded};
 use super::evaluate::{Evaluation, Limits};
-use super::key::{KeyPath, ValueName};
+use super::key::KeyPath;
 use super::overlay::Overlay;
 use super::record::{MAX_RECORD_BYTES, Record};
 use super::state::View;
 use super::value::Value;
+use super::value_name::ValueName;
 
 /// One plain write, checked.
 #[derive(Debug, Clone)]

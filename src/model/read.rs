@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use super::error::{BatchError, NameError};
-use super::key::{self, KeyPath, ValueName};
+use super::key::{self, KeyPath};
 use super::keys::KeyId;
 use super::state::{Entry, State};
 use super::value::Value;
+use super::value_name::ValueName;
 
 /// Values to read together, relative to a key (specification, section 4).
 #[derive(Debug, Clone)]

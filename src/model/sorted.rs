@@ -15,6 +15,10 @@ pub(super) enum Sorted<T> {
     /// Without room to spare.
     Few(Box<[T]>),
     /// In chunks, none of them empty.
+    #[expect(
+        clippy::box_collection,
+        reason = "keeps the usual, short list two words large"
+    )]
     Many(Box<Vec<Vec<T>>>),
 }
 

@@ -2,8 +2,9 @@
 
 use super::{Decoder, Encoder, WireError};
 use crate::model::change::{Change, CommandKind};
-use crate::model::key::{KeyPath, SEPARATOR, ValueName};
+use crate::model::key::{KeyPath, SEPARATOR};
 use crate::model::value::{Value, ValueType};
+use crate::model::value_name::ValueName;
 
 /// One command of a notification.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,9 +1,10 @@
 //! A read batch and its replies as the protocol's bytes.
 
 use super::{Decoder, Encoder, READ_ERROR, READ_KEY, READ_VALUE, WireError, WireProblem};
-use crate::model::key::{KeyPath, ValueName};
+use crate::model::key::KeyPath;
 use crate::model::read::{ReadBatch, ReadCommand, ReadReply};
 use crate::model::value::{Value, ValueType};
+use crate::model::value_name::ValueName;
 
 /// The code of a value that does not exist (specification, section 4).
 const ERROR_FILE_NOT_FOUND: u32 = 2;
