@@ -60,7 +60,29 @@ pub fn is_folded(name: &str) -> bool {
 ///
 /// `folded` is taken as it is: one that is not folded equals no name.
 pub fn eq_folded(name: &str, folded: &str) -> bool {
-    cmp_folded(name, folded).is_eq()
+    eq_folded_bytes(name.as_bytes(), folded.as_bytes())
+}
+
+/// [`eq_folded`] of names that are at hand as bytes of UTF-8.
+pub(super) fn eq_folded_bytes(name: &[u8], folded: &[u8]) -> bool {
+    is_same_ascii(name, folded) || cmp_folded_bytes(name, folded).is_eq()
+}
+
+/// Whether `name` is ASCII of eight bytes or more, and the upper case of it is `folded`: eight at a time, the last of which may
+/// have been compared before. The usual case of names that are equal, in few steps.
+fn is_same_ascii(name: &[u8], folded: &[u8]) -> bool {
+    if name.len() != folded.len() {
+        return false;
+    }
+    let is_same = |a: &[u8; 8], b: &[u8; 8]| {
+        let (a, b) = (u64::from_be_bytes(*a), u64::from_be_bytes(*b));
+        a & NOT_ASCII == 0 && upper_ascii(a) == b
+    };
+    let (Some(a), Some(b)) = (name.last_chunk(), folded.last_chunk()) else {
+        return false;
+    };
+    let chunks = name.as_chunks().0.iter().zip(folded.as_chunks().0);
+    is_same(a, b) && chunks.into_iter().all(|(a, b)| is_same(a, b))
 }
 
 /// How `fold(name)` is ordered to `folded`, without allocating.

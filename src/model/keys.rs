@@ -100,16 +100,15 @@ impl Keys {
 
     /// Whether this is the path of the key.
     fn is_at(&self, id: KeyId, folded: &str) -> bool {
-        let (mut number, mut rest) = (id.number, folded);
-        while let Some(above) = key::parent(rest) {
+        let (mut number, mut rest) = (id.number, folded.as_bytes());
+        while !rest.is_empty() && number != ROOT {
             let key = self.at(number);
-            let is_named = key.name.cmp_folded(key::last_component(rest)).is_eq();
-            if !is_named || number == ROOT {
-                return false;
+            match key.name.strip_from(rest) {
+                Some(above) => (number, rest) = (key.above, above),
+                None => return false,
             }
-            (number, rest) = (key.above, above);
         }
-        number == ROOT
+        rest.is_empty() && number == ROOT
     }
 
     /// The full path of a key as it is stored.

@@ -42,17 +42,16 @@ impl Tags {
         tags[index] = tag;
     }
 
-    /// Indices at which a value with this tag may stand, and no others; none if the values have no tags. Those that are
-    /// given may be wrong.
+    /// Indices at which a value with this tag stands; none if the values have no tags.
     pub(super) fn find(&self, tag: u8) -> Option<impl Iterator<Item = usize>> {
+        const LOW: u128 = u128::from_le_bytes([0x7f; TAGGED]);
         let Tags(tags) = self;
-        let equal = tags.iter().enumerate();
-        let bits = equal.fold(0u32, |bits, (index, other)| {
-            bits | u32::from(*other == tag) << index
-        });
-        let next = move |bits: &u32| Some(bits & (bits - 1)).filter(|rest| *rest != 0);
-        let found = std::iter::successors(Some(bits).filter(|bits| *bits != 0), next);
-        (tags[0] != TOO_MANY).then(|| found.map(|bits| bits.trailing_zeros() as usize))
+        // A byte is zero where the tag is this one, and only then its highest bit is left.
+        let different = u128::from_le_bytes(*tags) ^ u128::from_le_bytes([tag; TAGGED]);
+        let bits = !((different & LOW) + LOW | different | LOW);
+        let lowest = |bits: u128| Some(bits).filter(|bits| *bits != 0);
+        let found = std::iter::successors(lowest(bits), move |bits| lowest(bits & (bits - 1)));
+        (tags[0] != TOO_MANY).then(|| found.map(|bits| bits.trailing_zeros() as usize / 8))
     }
 }
 
