@@ -48,7 +48,7 @@ impl Tags {
         let Tags(tags) = self;
         // A byte is zero where the tag is this one, and only then its highest bit is left.
         let different = u128::from_le_bytes(*tags) ^ u128::from_le_bytes([tag; TAGGED]);
-        let bits = !((different & LOW) + LOW | different | LOW);
+        let bits = !(((different & LOW) + LOW) | different | LOW);
         let lowest = |bits: u128| Some(bits).filter(|bits| *bits != 0);
         let found = std::iter::successors(lowest(bits), move |bits| lowest(bits & (bits - 1)));
         (tags[0] != TOO_MANY).then(|| found.map(|bits| bits.trailing_zeros() as usize / 8))
