@@ -92,8 +92,9 @@ impl Reader {
         self.source.layout().root()
     }
 
-    /// The value of this name, ignoring case; `""` is the key's default value. Does not wait for the disk, copies no long
-    /// data, and allocates nothing for a name of up to 126 bytes, or one that was parsed: a [`ValueName`](crate::ValueName).
+    /// The value of this name, ignoring case; `""` is the key's default value. Does not wait for the disk, and copies no long
+    /// data. Where this process writes the store, it allocates nothing for a name of up to 126 bytes, or one that was parsed: a
+    /// [`ValueName`](crate::ValueName).
     ///
     /// # Errors
     /// [`Closed`](Error::Closed), and [`Poisoned`](Error::Poisoned) if a panic has left the state in doubt.
