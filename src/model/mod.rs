@@ -51,5 +51,5 @@ pub use value_name::{AsValueName, ValueName};
 pub(crate) use batch::Acknowledgement;
 pub(crate) use copy::{EntryName, Stored};
 pub(crate) use key::{Relation, ancestors, parent, relation};
-pub(crate) use record::{Changes, Run, Runs};
 pub(crate) use load::{Loader, NameRef, StoredRef};
+pub(crate) use record::{Changes, Run, Runs};
