@@ -123,6 +123,12 @@ fn commit(model: &mut naive::Store, store: &Store, dice: &mut Dice, count: usize
             0 if !key.is_empty() => vec![Command::DeleteKey { path: String::new() }],
             1 => vec![create, Command::DeleteValue { name: "v".into() }],
             2 => vec![create, set("v", 10), Command::CreateKey { path: "x\\Y".into() }],
+            // A port on the key that is made is shown both: what touches it, and that it is gone with the key above.
+            4 if !key.is_empty() => {
+                let make = Command::CreateKey { path: "C".into() };
+                let delete = Command::DeleteKey { path: String::new() };
+                vec![create, make, set("v", 10), delete]
+            }
             3 if !key.is_empty() => {
                 let plain = Plain::CreateKey { path: key.into() };
                 harness::write_plain(store, model, &plain).unwrap();
@@ -259,7 +265,24 @@ fn a_get_reads_only_what_it_shows() {
     // Who reads the frames is told, in a process that has not verified them before.
     drop((port, store));
     let reader = options().open_reader(folder.path().join("store")).unwrap();
-    assert!(matches!(reader.log(1..=u64::MAX), Err(Error::Damaged { .. })));
+    let port = reader.open_port("quiet").unwrap();
+    assert_eq!(sequences(&port.try_get().unwrap().unwrap()), batches);
+    // Also where the port was shown what stands behind them in the same segment.
+    let mut behind = 0;
+    for segment in &segments[..segments.len() - 1] {
+        let first: u64 = segment.file_stem().unwrap().to_str().unwrap().parse().unwrap();
+        let damaged = reader.log(first + 1..=first + 1);
+        assert!(
+            matches!(damaged, Err(Error::Damaged { .. })),
+            "{}",
+            segment.display()
+        );
+        behind += batches
+            .iter()
+            .filter(|batch| (first + 2..first + 8).contains(batch))
+            .count();
+    }
+    assert!(behind > 0);
 }
 
 #[test]

@@ -74,6 +74,8 @@ pub(super) struct Evaluation<'a> {
     limits: &'a Limits,
     /// As the batch spells it; none after DELETE_KEY.
     current: Option<KeyPath>,
+    /// The current key's path as it is stored, once it was looked up: nothing but DELETE_KEY takes it away.
+    stored: Option<String>,
 }
 
 impl<'a> Evaluation<'a> {
@@ -88,6 +90,7 @@ impl<'a> Evaluation<'a> {
             record,
             limits,
             current: Some(key.clone()),
+            stored: None,
         }
     }
 
@@ -108,15 +111,19 @@ impl<'a> Evaluation<'a> {
     }
 
     pub(super) fn create_key(&mut self, path: KeyPath) -> Result<(), CommandError> {
-        match self.running.key(path.folded()) {
-            Some(stored) => self.record.push_key(CommandKind::CreateKey, &stored, false),
+        let stored = match self.running.key(path.folded()) {
+            Some(stored) => {
+                self.record.push_key(CommandKind::CreateKey, &stored, false);
+                stored.into_owned()
+            }
             None => {
                 let stored = self.spell_new(&path)?;
                 self.record.push_key(CommandKind::CreateKey, &stored, true);
                 self.running.create(path.folded(), &stored);
+                stored
             }
-        }
-        self.current = Some(path);
+        };
+        (self.current, self.stored) = (Some(path), Some(stored));
         Ok(())
     }
 
@@ -149,7 +156,7 @@ impl<'a> Evaluation<'a> {
             }
             None => self.record.push_key(CommandKind::DeleteKey, path.as_str(), false),
         }
-        self.current = None;
+        (self.current, self.stored) = (None, None);
         Ok(())
     }
 
@@ -158,7 +165,10 @@ impl<'a> Evaluation<'a> {
         LimitExceeded::check(Limit::ValueBytes, self.limits.value_bytes, size)
             .map_err(CommandError::Limit)?;
         let path = self.current.as_ref().ok_or(CommandError::NoCurrentKey)?;
-        let Some(stored_path) = self.running.key(path.folded()) else {
+        if self.stored.is_none() {
+            self.stored = self.running.key(path.folded()).map(Cow::into_owned);
+        }
+        let Some(stored_path) = &self.stored else {
             let key = path.as_str().to_owned();
             return Err(CommandError::KeyNotFound { key });
         };
@@ -168,7 +178,7 @@ impl<'a> Evaluation<'a> {
             None => (&*name.text, None),
         };
         self.record
-            .push_set_value(&stored_path, stored_name, value.as_ref(), previous);
+            .push_set_value(stored_path, stored_name, value.as_ref(), previous);
         let stored = (stored_name.into(), value.clone());
         self.running.put_value(path.folded(), &name.folded, Some(stored));
         Ok(())
@@ -176,8 +186,10 @@ impl<'a> Evaluation<'a> {
 
     pub(super) fn delete_value(&mut self, name: &ValueName) -> Result<(), CommandError> {
         let path = self.current.as_ref().ok_or(CommandError::NoCurrentKey)?;
-        let key = self.running.key(path.folded());
-        let key = key.as_deref().unwrap_or(path.as_str());
+        if self.stored.is_none() {
+            self.stored = self.running.key(path.folded()).map(Cow::into_owned);
+        }
+        let key = self.stored.as_deref().unwrap_or(path.as_str());
         match self.running.value(path.folded(), &name.folded) {
             Some((stored_name, previous)) => {
                 self.record

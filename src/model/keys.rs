@@ -113,7 +113,8 @@ impl Keys {
 
     /// The full path of a key as it is stored.
     pub(super) fn path(&self, id: KeyId) -> String {
-        let mut path = String::new();
+        // Most paths are no longer.
+        let mut path = String::with_capacity(64);
         self.write_path(id.number, &mut path);
         path
     }

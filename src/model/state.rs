@@ -75,23 +75,29 @@ impl State {
     /// record can be applied to a state that has seen some of it. `time` is the record's commit time.
     pub fn apply(&mut self, record: RecordView<'_>, time: i64) {
         for run in record.runs() {
-            // The runs of a record are many and their keys are few: fold each once.
+            // All changes of a run are of one key: it is folded and found once.
             let folded = Folded::of(run.key);
+            let mut id = None;
             for change in run.changes() {
-                self.apply_change(&folded, &change, time);
+                match change.kind() {
+                    CommandKind::CreateKey => id = Some(self.create(&folded, run.key, time)),
+                    CommandKind::DeleteKey => {
+                        self.delete(&folded, time);
+                        id = None;
+                    }
+                    CommandKind::SetValue => {
+                        let id = *id.get_or_insert_with(|| self.create(&folded, run.key, time));
+                        self.set_value(id, &folded, &change, time);
+                    }
+                    CommandKind::DeleteValue => {
+                        id = id.or_else(|| self.keys.find(&folded));
+                        if let Some(id) = id {
+                            self.delete_value(id, &folded, &change, time);
+                        }
+                    }
+                    CommandKind::ValueDeleted => {}
+                }
             }
-        }
-    }
-
-    fn apply_change(&mut self, folded: &str, change: &Change<'_>, time: i64) {
-        match change.kind() {
-            CommandKind::CreateKey => {
-                self.create(folded, change.key(), time);
-            }
-            CommandKind::DeleteKey => self.delete(folded, time),
-            CommandKind::SetValue => self.set_value(folded, change, time),
-            CommandKind::DeleteValue => self.delete_value(folded, change, time),
-            CommandKind::ValueDeleted => {}
         }
     }
 
@@ -191,11 +197,10 @@ impl State {
         }
     }
 
-    fn set_value(&mut self, folded: &str, change: &Change<'_>, time: i64) {
+    fn set_value(&mut self, id: KeyId, folded: &str, change: &Change<'_>, time: i64) {
         let (Some(name), Some(value)) = (change.name(), change.value()) else {
             return;
         };
-        let id = self.create(folded, change.key(), time);
         let folded_name = Folded::of(name);
         let place = self.keys.values(id).place(&folded_name);
         // A value that the record takes for an old one is new all the same, when the record does not fit the state.
@@ -225,8 +230,8 @@ impl State {
         self.digester.add_value(folded, name, value);
     }
 
-    fn delete_value(&mut self, folded: &str, change: &Change<'_>, time: i64) {
-        let (Some(id), Some(name)) = (self.keys.find(folded), change.name()) else {
+    fn delete_value(&mut self, id: KeyId, folded: &str, change: &Change<'_>, time: i64) {
+        let Some(name) = change.name() else {
             return;
         };
         if let Ok(place) = self.keys.values(id).place(&Folded::of(name)) {
