@@ -104,6 +104,10 @@ impl Journal {
             };
             let last = stop.sequence;
             self.find(&segment, sealed, lists, from..to, last, &mut steps)?;
+            if steps.is_empty() {
+                *position = stop;
+                continue;
+            }
             let map = segment.map()?;
             for step in steps.drain(..) {
                 let offset = offset_of(step);
