@@ -6,6 +6,7 @@
 mod support;
 
 use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use clusdb::Store;
@@ -50,7 +51,9 @@ fn main() {
     lone.print();
     tree.print();
 
-    for writers in [4, 32] {
+    // Each batch changes all its values.
+    let next_number = AtomicU64::new(1);
+    for (writers, keys) in [(4, 1), (32, 1), (32, 100)] {
         let group = |one: &(dyn Fn(u64) + Sync)| {
             let all = || {
                 std::thread::scope(|scope| {
@@ -62,9 +65,14 @@ fn main() {
             GROUP_COMMITS as f64 / timed(all).1.as_secs_f64()
         };
         let commit = |store: &Store, writer| {
-            store.commit(batch_of_10(writer, 1)).expect("a commit");
+            let number = next_number.fetch_add(1, Ordering::Relaxed);
+            let key = writer * keys + number % keys;
+            store.commit(batch_of_10(key, number)).expect("a commit");
         };
-        let mut beside_raw = Figures::new(format!("commits of 10 commands, {writers} writers"), "/s");
+        let mut beside_raw = Figures::new(
+            format!("commits of 10 commands, {writers} writers of {keys} keys"),
+            "/s",
+        );
         let mut tree = Figures::new("the same, with a tree and (raw) without", "/s");
         for _ in 0..ROUNDS {
             let ours = || group(&|writer| commit(&store, writer));
