@@ -1,7 +1,7 @@
 //! Decoding records: the other side of what `record.rs` encodes with bincode.
 //!
 //! By hand, since a notification of a million changes spends its time here and bincode takes twice as long; that both say the same
-//! of the same bytes is a test in `record.rs`. Nothing is copied, and nothing is allocated by a length that was not verified.
+//! of the same bytes is a test in `record/tests.rs`. Nothing is copied, and nothing is allocated by a length that was not verified.
 
 use super::change::{Change, CommandKind};
 use super::value::{ValueRef, ValueType};
