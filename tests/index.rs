@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use clusdb::{Batch, Error, JournalView, KeyPath, Options, Port, Reader, Store, Value};
 
@@ -175,6 +176,28 @@ fn a_port_shows_what_the_model_says_from_sealed_segments_and_from_the_one_that_g
             let expected = home.model.notification(key, 0, home.model.last_sequence());
             assert_eq!(*shown, expected, "the port on {key:?}");
         }
+    }
+}
+
+#[test]
+fn the_keeper_makes_the_sidecars_that_nobody_has_asked_for() {
+    let home = home(9, 10);
+    let store = options().keep(true).open(home.path()).unwrap();
+    for _ in 0..60 {
+        let mut batch = Batch::at(&KeyPath::root());
+        batch.set_value("v", Value::binary([7; 500])).unwrap();
+        store.commit(batch).unwrap();
+    }
+    let sealed = files(&home.path().join("journal"), "segment").len() - 1;
+    assert!(sealed > 5, "{sealed}");
+    let began = Instant::now();
+    while home.sidecars().len() < sealed {
+        assert!(
+            began.elapsed() < Duration::from_secs(60),
+            "{} of {sealed}",
+            home.sidecars().len()
+        );
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

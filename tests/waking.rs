@@ -148,7 +148,7 @@ fn closing_a_port_wakes_those_who_wait_on_it() {
 }
 
 #[test]
-fn two_who_wait_on_one_port_or_on_one_key_are_both_woken_and_one_that_is_dropped_is_forgotten() {
+fn two_who_wait_on_one_port_or_on_one_key_are_both_woken_also_after_another_was_dropped() {
     let (_folder, store) = open();
     let [port, other, dropped] = ["p", "q", "r"].map(|name| store.port(name, &key("A\\B")).unwrap());
     drop(Waiting::new(&dropped));

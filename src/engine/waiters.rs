@@ -116,3 +116,24 @@ impl fmt::Debug for Subscription {
         f.write_str("Subscription")
     }
 }
+
+#[cfg(all(test, not(clusdb_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_that_is_dropped_is_forgotten_and_no_other() {
+        let waiters = Arc::new(Waiters::new());
+        let [first, second] = ["A\\B", "A\\B"].map(|key| Waiters::subscribe(&waiters, key));
+        let places = || lock(&waiters.ports).by_list.values().map(Vec::len).sum::<usize>();
+        assert_eq!(
+            places(),
+            4,
+            "each under its key, and under the deletion of the key above"
+        );
+        drop(first);
+        assert_eq!(places(), 2);
+        drop(second);
+        assert!(lock(&waiters.ports).by_list.is_empty());
+    }
+}
