@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
+use std::sync::Arc;
 
 use super::batch::{Batch, Command};
 use super::change::CommandKind;
@@ -51,7 +52,19 @@ impl Overlay<'_> {
     /// # Errors
     /// Those of [`evaluate`].
     pub fn evaluate(&mut self, batch: &Batch, limits: &Limits) -> Result<Record, BatchError> {
-        let (record, decisions) = decide(self, batch, limits)?;
+        self.decisions.evaluate(self.view, batch, limits)
+    }
+}
+
+impl Decisions {
+    /// Decides what the batch does to the view under these decisions, and adds it to them, if the batch is not refused.
+    pub(crate) fn evaluate(
+        &mut self,
+        view: &dyn View,
+        batch: &Batch,
+        limits: &Limits,
+    ) -> Result<Record, BatchError> {
+        let (record, decisions) = decide(&self.over(view), batch, limits)?;
         self.add(decisions);
         Ok(record)
     }
@@ -119,7 +132,7 @@ impl<'a> Evaluation<'a> {
             None => {
                 let stored = self.spell_new(&path)?;
                 self.record.push_key(CommandKind::CreateKey, &stored, true);
-                self.running.create(path.folded(), &stored);
+                self.running.create(&path, &stored);
                 stored
             }
         };
@@ -175,12 +188,12 @@ impl<'a> Evaluation<'a> {
         let before = self.running.value(path.folded(), &name.folded);
         let (stored_name, previous) = match before {
             Some((stored, previous)) => (stored, Some(previous.as_ref())),
-            None => (&*name.text, None),
+            None => (&name.text, None),
         };
         self.record
             .push_set_value(stored_path, stored_name, value.as_ref(), previous);
-        let stored = (stored_name.into(), value.clone());
-        self.running.put_value(path.folded(), &name.folded, Some(stored));
+        let stored = (Arc::clone(stored_name), value.clone());
+        self.running.put_value(path, name, Some(stored));
         Ok(())
     }
 
@@ -194,7 +207,7 @@ impl<'a> Evaluation<'a> {
             Some((stored_name, previous)) => {
                 self.record
                     .push_delete_value(key, stored_name, Some(previous.as_ref()));
-                self.running.put_value(path.folded(), &name.folded, None);
+                self.running.put_value(path, name, None);
             }
             None => self.record.push_delete_value(key, &name.text, None),
         }

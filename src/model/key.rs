@@ -106,6 +106,11 @@ impl KeyPath {
         &self.folded
     }
 
+    /// The same, to be kept.
+    pub(super) fn folded_arc(&self) -> &Arc<str> {
+        &self.folded
+    }
+
     /// Whether this is the empty path.
     #[must_use]
     pub fn is_root(&self) -> bool {

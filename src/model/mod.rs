@@ -52,4 +52,5 @@ pub(crate) use batch::Acknowledgement;
 pub(crate) use copy::{EntryName, Stored};
 pub(crate) use key::{Relation, ancestors, parent, relation};
 pub(crate) use load::{Loader, NameRef, StoredRef};
+pub(crate) use overlay::Decisions;
 pub(crate) use record::{Changes, Run, Runs};

@@ -1,41 +1,53 @@
 //! A view under changes that have been decided and not yet made.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap};
 use std::ops::Bound;
+use std::sync::Arc;
 
-use super::key::{self, SEPARATOR};
+use foldhash::fast::RandomState;
+
+use super::key::{self, KeyPath, SEPARATOR};
 use super::state::View;
 use super::value::Value;
+use super::value_name::ValueName;
 
 /// A view under changes that have been decided and not yet made.
 ///
 /// A deleted key is a mark that hides the view at and below it, so that deleting costs nothing for what is below.
 /// A key that is made after that hides the view by itself.
 pub struct Overlay<'a> {
-    view: &'a dyn View,
-    decisions: Decisions,
+    pub(super) view: &'a dyn View,
+    pub(super) decisions: Decisions,
 }
 
 /// What an overlay holds, without the view below it.
-#[derive(Default)]
-pub(super) struct Decisions {
-    /// By folded path, in order, so that all below a key is one range.
-    keys: BTreeMap<Box<str>, Decided>,
+#[derive(Debug, Default)]
+pub(crate) struct Decisions {
+    /// By folded path.
+    keys: HashMap<Arc<str>, Decided, RandomState>,
+    /// Their paths in order, so that all below a key is one range.
+    order: BTreeSet<Arc<str>>,
     /// Deleted before what `keys` says was made.
-    deleted: BTreeSet<Box<str>>,
+    deleted: BTreeSet<Arc<str>>,
 }
 
-#[derive(Default)]
+/// A view under decisions.
+pub(crate) struct Layer<'a> {
+    view: &'a dyn View,
+    decisions: &'a Decisions,
+}
+
+#[derive(Debug, Default)]
 struct Decided {
     /// The stored path of a key made here; none if the view has it.
     made: Option<Box<str>>,
     /// By folded name; none = deleted.
-    values: BTreeMap<Box<str>, Option<StoredValue>>,
+    values: HashMap<Arc<str>, Option<StoredValue>, RandomState>,
 }
 
 /// The name as it is stored, and the value.
-type StoredValue = (Box<str>, Value);
+type StoredValue = (Arc<str>, Value);
 
 impl<'a> Overlay<'a> {
     /// Nothing decided yet.
@@ -51,32 +63,17 @@ impl<'a> Overlay<'a> {
         self.decisions
     }
 
-    /// Adds what was decided on an overlay above this one.
-    pub(super) fn add(&mut self, above: Decisions) {
-        for path in &above.deleted {
-            self.decisions.delete(path);
-        }
-        for (path, decided) in above.keys {
-            match self.decisions.keys.get_mut(&path) {
-                // A key that was made above was not here, or was deleted just now.
-                Some(known) if decided.made.is_none() => known.values.extend(decided.values),
-                _ => {
-                    self.decisions.keys.insert(path, decided);
-                }
-            }
-        }
-    }
-
     /// Makes a key, and what is missing above it. `stored` is spelled down to the last component.
-    pub(super) fn create(&mut self, path: &str, stored: &str) {
-        let (mut path, mut stored) = (path, stored);
-        while self.key(path).is_none() {
+    pub(super) fn create(&mut self, path: &KeyPath, stored: &str) {
+        let (mut path, mut stored) = (Arc::clone(path.folded_arc()), stored);
+        while self.key(&path).is_none() {
+            let above = key::parent(&path).map(Arc::from);
             let made = Decided {
                 made: Some(stored.into()),
                 ..Decided::default()
             };
-            self.decisions.keys.insert(path.into(), made);
-            match (key::parent(path), key::parent(stored)) {
+            self.decisions.insert(path, made);
+            match (above, key::parent(stored)) {
                 (Some(above), Some(stored_above)) => (path, stored) = (above, stored_above),
                 _ => return,
             }
@@ -88,31 +85,68 @@ impl<'a> Overlay<'a> {
     }
 
     /// Sets a value of a key that exists, or deletes it.
-    pub(super) fn put_value(&mut self, path: &str, name: &str, value: Option<StoredValue>) {
-        let keys = &mut self.decisions.keys;
-        if !keys.contains_key(path) {
-            keys.insert(path.into(), Decided::default());
+    pub(super) fn put_value(&mut self, path: &KeyPath, name: &ValueName, value: Option<StoredValue>) {
+        let path = path.folded_arc();
+        if !self.decisions.keys.contains_key(path) {
+            self.decisions.insert(Arc::clone(path), Decided::default());
         }
-        if let Some(decided) = keys.get_mut(path) {
-            decided.values.insert(name.into(), value);
+        if let Some(decided) = self.decisions.keys.get_mut(path) {
+            decided.values.insert(Arc::clone(&name.folded), value);
         }
     }
 }
 
 impl Decisions {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.keys.is_empty() && self.deleted.is_empty()
+    }
+
+    /// The view under these decisions.
+    pub(crate) fn over<'a>(&'a self, view: &'a dyn View) -> Layer<'a> {
+        Layer {
+            view,
+            decisions: self,
+        }
+    }
+
+    /// Adds what was decided on a view under these.
+    pub(super) fn add(&mut self, above: Decisions) {
+        for path in &above.deleted {
+            self.delete(path);
+        }
+        for (path, decided) in above.keys {
+            match self.keys.get_mut(&path) {
+                // A key that was made above was not here, or was deleted just now.
+                Some(known) if decided.made.is_none() => known.values.extend(decided.values),
+                _ => self.insert(path, decided),
+            }
+        }
+    }
+
+    fn insert(&mut self, path: Arc<str>, decided: Decided) {
+        self.order.insert(Arc::clone(&path));
+        self.keys.insert(path, decided);
+    }
+
+    /// The paths that are at this one or behind it.
+    fn paths_from<'a>(&'a self, path: &'a str) -> impl Iterator<Item = &'a Arc<str>> {
+        self.order
+            .range::<str, _>((Bound::Included(path), Bound::Unbounded))
+    }
+
     fn delete(&mut self, path: &str) {
         let below = format!("{path}{SEPARATOR}");
-        let from_below = self
-            .keys
-            .range::<str, _>((Bound::Included(below.as_str()), Bound::Unbounded));
-        let inside = from_below
-            .map(|(key, _)| key)
-            .take_while(|key| key.starts_with(&below));
+        let inside = self.paths_from(&below).take_while(|key| key.starts_with(&below));
         for key in inside.cloned().collect::<Vec<_>>() {
-            self.keys.remove(&key);
+            self.remove(&key);
         }
-        self.keys.remove(path);
+        self.remove(path);
         self.deleted.insert(path.into());
+    }
+
+    fn remove(&mut self, path: &str) {
+        self.keys.remove(path);
+        self.order.remove(path);
     }
 
     /// Whether the view's key at this path is hidden by a deletion at or above it.
@@ -120,51 +154,74 @@ impl Decisions {
         let is_deleted = |path: &str| self.deleted.contains(path);
         !self.deleted.is_empty() && (is_deleted(path) || key::ancestors(path).any(is_deleted))
     }
-}
 
-impl View for Overlay<'_> {
-    fn key(&self, path: &str) -> Option<Cow<'_, str>> {
-        match self.decisions.keys.get(path) {
+    fn key<'a>(&'a self, view: &'a dyn View, path: &str) -> Option<Cow<'a, str>> {
+        match self.keys.get(path) {
             Some(Decided {
                 made: Some(stored), ..
             }) => Some(Cow::Borrowed(stored)),
-            _ if self.decisions.is_hidden(path) => None,
-            _ => self.view.key(path),
+            _ if self.is_hidden(path) => None,
+            _ => view.key(path),
         }
     }
 
-    fn value(&self, path: &str, name: &str) -> Option<(&str, &Value)> {
-        let decided = self.decisions.keys.get(path);
+    fn value<'a>(&'a self, view: &'a dyn View, path: &str, name: &str) -> Option<(&'a Arc<str>, &'a Value)> {
+        let decided = self.keys.get(path);
         if let Some(value) = decided.and_then(|decided| decided.values.get(name)) {
-            return value.as_ref().map(|(name, value)| (&**name, value));
+            return value.as_ref().map(|(name, value)| (name, value));
         }
         let is_made_here = decided.is_some_and(|decided| decided.made.is_some());
-        if is_made_here || self.decisions.is_hidden(path) {
+        if is_made_here || self.is_hidden(path) {
             return None;
         }
-        self.view.value(path, name)
+        view.value(path, name)
     }
 
-    fn any_subkey(&self, path: &str, is_counted: &mut dyn FnMut(&str) -> bool) -> bool {
-        let keys = &self.decisions.keys;
+    fn any_subkey(&self, view: &dyn View, path: &str, is_counted: &mut dyn FnMut(&str) -> bool) -> bool {
         let below = if path.is_empty() {
             String::new()
         } else {
             format!("{path}{SEPARATOR}")
         };
-        let from_below = (Bound::Included(below.as_str()), Bound::Unbounded);
-        let inside = keys
-            .range::<str, _>(from_below)
-            .take_while(|(key, _)| key.starts_with(&below));
-        let made = inside.filter(|(_, decided)| decided.made.is_some());
-        let mut made = made.map(|(key, _)| &**key);
+        let is_made = |key: &&Arc<str>| {
+            self.keys
+                .get(&***key)
+                .is_some_and(|decided| decided.made.is_some())
+        };
+        let inside = self.paths_from(&below).take_while(|key| key.starts_with(&below));
+        let mut made = inside.filter(is_made).map(|key| &**key);
         if made.any(|key| key::parent(key) == Some(path) && is_counted(key)) {
             return true;
         }
         // What was made here is not in the view, or hidden there.
-        !self.decisions.is_hidden(path)
-            && self
-                .view
-                .any_subkey(path, &mut |key| !self.decisions.is_hidden(key) && is_counted(key))
+        !self.is_hidden(path) && view.any_subkey(path, &mut |key| !self.is_hidden(key) && is_counted(key))
+    }
+}
+
+impl View for Overlay<'_> {
+    fn key(&self, path: &str) -> Option<Cow<'_, str>> {
+        self.decisions.key(self.view, path)
+    }
+
+    fn value(&self, path: &str, name: &str) -> Option<(&Arc<str>, &Value)> {
+        self.decisions.value(self.view, path, name)
+    }
+
+    fn any_subkey(&self, path: &str, is_counted: &mut dyn FnMut(&str) -> bool) -> bool {
+        self.decisions.any_subkey(self.view, path, is_counted)
+    }
+}
+
+impl View for Layer<'_> {
+    fn key(&self, path: &str) -> Option<Cow<'_, str>> {
+        self.decisions.key(self.view, path)
+    }
+
+    fn value(&self, path: &str, name: &str) -> Option<(&Arc<str>, &Value)> {
+        self.decisions.value(self.view, path, name)
+    }
+
+    fn any_subkey(&self, path: &str, is_counted: &mut dyn FnMut(&str) -> bool) -> bool {
+        self.decisions.any_subkey(self.view, path, is_counted)
     }
 }

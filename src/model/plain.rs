@@ -4,7 +4,7 @@
 use super::error::{CommandError, Limit, LimitExceeded};
 use super::evaluate::{Evaluation, Limits};
 use super::key::KeyPath;
-use super::overlay::Overlay;
+use super::overlay::{Decisions, Overlay};
 use super::record::{MAX_RECORD_BYTES, Record};
 use super::state::View;
 use super::value::Value;
@@ -82,8 +82,25 @@ impl Overlay<'_> {
     /// # Errors
     /// What section 5 says of each: a key or a value that does not exist, subkeys, the root, a limit.
     pub fn evaluate_plain(&mut self, write: &PlainWrite, limits: &Limits) -> Result<Record, CommandError> {
+        self.decisions.evaluate_plain(self.view, write, limits)
+    }
+}
+
+impl Decisions {
+    /// Decides what the write does to the view under these decisions, and adds it to them, if it is not refused. The record of one that changes
+    /// nothing because the key is there already is empty, and nothing to commit.
+    ///
+    /// # Errors
+    /// What section 5 says of each: a key or a value that does not exist, subkeys, the root, a limit.
+    pub(crate) fn evaluate_plain(
+        &mut self,
+        view: &dyn View,
+        write: &PlainWrite,
+        limits: &Limits,
+    ) -> Result<Record, CommandError> {
+        let under = self.over(view);
         let mut evaluation = Evaluation::new(
-            self,
+            &under,
             Record::with_capacity(write.data_bytes(), None),
             limits,
             &write.key,

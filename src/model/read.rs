@@ -154,7 +154,7 @@ impl State {
         };
         ReadReply {
             key: id.map_or_else(|| path.as_str().into(), |id| self.path(id)),
-            name: stored.map_or_else(|| (&*name.text).into(), |stored| Arc::clone(&stored.name)),
+            name: Arc::clone(stored.map_or(&name.text, |stored| &stored.name)),
             value: stored.map(|stored| stored.value.clone()),
         }
     }

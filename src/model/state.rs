@@ -20,7 +20,7 @@ pub trait View {
     /// The stored path of the key, if it exists.
     fn key(&self, path: &str) -> Option<Cow<'_, str>>;
     /// The stored name and the data of a value, if it exists.
-    fn value(&self, path: &str, name: &str) -> Option<(&str, &Value)>;
+    fn value(&self, path: &str, name: &str) -> Option<(&Arc<str>, &Value)>;
     /// Whether `is_counted` says so of the folded path of any key right below this one.
     fn any_subkey(&self, path: &str, is_counted: &mut dyn FnMut(&str) -> bool) -> bool;
 }
@@ -320,7 +320,7 @@ impl View for State {
         Some(self.keys.path(id).into())
     }
 
-    fn value(&self, path: &str, name: &str) -> Option<(&str, &Value)> {
+    fn value(&self, path: &str, name: &str) -> Option<(&Arc<str>, &Value)> {
         let (_, stored) = self.keys.value(path, name)?;
         Some((&stored.name, &stored.value))
     }

@@ -15,8 +15,8 @@ use super::key::{MAX_VALUE_NAME_UNITS, check_name};
 /// Kept as written, compared ignoring case by the pinned [case table](super::case_table).
 #[derive(Clone, Debug)]
 pub struct ValueName {
-    pub(crate) text: Box<str>,
-    pub(crate) folded: Box<str>,
+    pub(crate) text: Arc<str>,
+    pub(crate) folded: Arc<str>,
 }
 
 impl ValueName {
@@ -26,10 +26,12 @@ impl ValueName {
     /// A NUL, more than 16,383 UTF-16 units.
     pub fn parse(name: &str) -> Result<ValueName, NameError> {
         check_name(name, Limit::ValueNameUnits, MAX_VALUE_NAME_UNITS)?;
-        Ok(ValueName {
-            text: name.into(),
-            folded: case_table::fold(name).into(),
-        })
+        let text: Arc<str> = name.into();
+        let folded = match case_table::is_folded(name) {
+            true => Arc::clone(&text),
+            false => case_table::fold(name).into(),
+        };
+        Ok(ValueName { text, folded })
     }
 
     /// The name as it was written.
