@@ -14,7 +14,7 @@ use crate::engine::{Engine, Source};
 use crate::env::{Env, File, Map, PAGE_BYTES, Page, Tracked};
 use crate::error::{Error, Result};
 use crate::journal::{FollowedHead, HeadState, Segment, SegmentHeader};
-use crate::model::{Batch, KeyPath, Value};
+use crate::model::{Batch, Entry, KeyPath, Value};
 use crate::options::Options;
 use crate::port::Port;
 use crate::view::JournalView;
@@ -252,6 +252,35 @@ fn who_sees_a_sequence_number_sees_its_state_and_its_bytes() {
         assert_eq!(log(&engine, position).unwrap(), expected[..position as usize]);
         writer.join().unwrap();
         assert_eq!(log(&engine, 1).unwrap(), expected);
+    });
+}
+
+/// Each is decided on the one before, also while that is made durable or applied.
+#[test]
+fn commits_are_decided_and_applied_in_the_order_of_their_records() {
+    model(|| {
+        let (_memory, engine) = empty();
+        let other = Arc::clone(&engine);
+        let other = loom::thread::spawn(move || other.commit(sets(1, 8)).unwrap().sequence());
+        let own = engine.commit(sets(2, 8)).unwrap().sequence();
+        let seen = engine.read(|visible| visible.position.sequence).unwrap();
+        assert!(Some(seen) >= own, "it is visible when it is answered");
+        let mut sequences = [own, other.join().unwrap()];
+        sequences.sort();
+        assert_eq!(sequences, [Some(1), Some(2)]);
+        let mut position = engine.journal.position_after(0).unwrap();
+        let log = JournalView::of_log(&engine.journal, &mut position, 2).unwrap();
+        let changes: Vec<_> = log.batches().flat_map(|batch| batch.changes()).collect();
+        assert_eq!(changes[0].previous(), None);
+        assert_eq!(changes[1].previous(), changes[0].value());
+        let state = engine.read(|visible| (visible.position.sequence, visible.state.entry("", "V")));
+        let (sequence, entry) = state.unwrap();
+        assert_eq!(sequence, 2);
+        let is_last = |entry: &Entry| match entry {
+            Entry::Value { value, .. } => Some(value.as_ref()) == changes[1].value(),
+            Entry::Key { .. } => false,
+        };
+        assert!(entry.as_ref().is_some_and(is_last));
     });
 }
 

@@ -10,7 +10,7 @@ mod loom_event;
 #[cfg(clusdb_loom)]
 pub(crate) use loom::{
     hint::spin_loop,
-    sync::{Arc, Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, atomic},
+    sync::{Arc, Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, atomic},
 };
 #[cfg(clusdb_loom)]
 pub(crate) use loom_event::{Event, EventListener, Listener};
@@ -20,7 +20,7 @@ pub(crate) use event_listener::{Event, EventListener, Listener};
 #[cfg(not(clusdb_loom))]
 pub(crate) use std::{
     hint::spin_loop,
-    sync::{Arc, Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, atomic},
+    sync::{Arc, Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, atomic},
 };
 
 use std::sync::PoisonError;

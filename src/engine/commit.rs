@@ -1,13 +1,12 @@
-//! Commits: a group of batches is evaluated in order, appended with one write and one sync, applied, and only then
-//! shown and answered.
+//! Commits: batches are evaluated as they come, each on the ones before it; a group of them is appended with one write and one sync,
+//! applied, and only then shown and answered. Meanwhile the next group forms.
 
-use std::sync::PoisonError;
-
-use super::Engine;
+use super::groups::{Join, Led};
+use super::{Engine, Visible};
 use crate::error::{Error, Result};
-use crate::journal::{AppendError, FrameKind, Pending, Writer};
-use crate::model::{Batch, Limits, Overlay, PlainWrite, Record};
-use crate::sync::lock;
+use crate::journal::{AppendError, FrameKind, Pending, Position, Writer};
+use crate::model::{Batch, Decisions, Limits, PlainWrite, Record, State};
+use crate::sync::{RwLockWriteGuard, lock};
 
 /// Batches of one group hold about this many bytes of data together, so that one large batch does not delay many.
 const GROUP_BYTES: usize = 4 << 20;
@@ -57,13 +56,6 @@ impl Request {
         Request { write, bytes }
     }
 
-    fn decide(&self, pending: &mut Overlay<'_>, limits: &Limits) -> Result<Record> {
-        match &self.write {
-            Write::Batch(batch) => Ok(pending.evaluate(batch, limits)?),
-            Write::Plain(plain) => Ok(pending.evaluate_plain(plain, limits)?),
-        }
-    }
-
     fn pending<'a>(&self, record: &'a Record) -> Pending<'a> {
         let (kind, request_id) = match &self.write {
             Write::Batch(batch) => (FrameKind::Batch, batch.request_id()),
@@ -73,6 +65,61 @@ impl Request {
             kind,
             request_id,
             payload: record.payload(),
+        }
+    }
+}
+
+/// The group that is forming: its members are decided as they come, each on what the ones before it will have left.
+#[derive(Debug, Default)]
+pub(super) struct Forming {
+    members: Vec<Member>,
+    /// Bytes of names and data of all members, about.
+    bytes: usize,
+    /// What the members have decided.
+    decided: Decisions,
+    /// What was decided before them, and may not be visible yet: by the group that is being made durable.
+    under_way: Decisions,
+}
+
+/// A write that waits to become durable, or a refusal that may rest on one before it.
+#[derive(Debug)]
+pub(super) struct Member {
+    request: Request,
+    decision: Result<Record>,
+}
+
+impl Member {
+    /// What there is to append.
+    fn record(&self) -> Option<&Record> {
+        let record = self.decision.as_ref().ok()?;
+        (!record.view().is_empty()).then_some(record)
+    }
+}
+
+impl Forming {
+    fn decide(&mut self, state: &State, request: &Request, limits: &Limits) -> Result<Record> {
+        let view = self.under_way.over(state);
+        match &request.write {
+            Write::Batch(batch) => Ok(self.decided.evaluate(&view, batch, limits)?),
+            Write::Plain(plain) => Ok(self.decided.evaluate_plain(&view, plain, limits)?),
+        }
+    }
+
+    /// The members, to be made durable; who comes now is decided on what they have decided.
+    pub(super) fn take(&mut self) -> Vec<Member> {
+        self.bytes = 0;
+        self.under_way = std::mem::take(&mut self.decided);
+        std::mem::take(&mut self.members)
+    }
+}
+
+/// What is decided may be half there after a panic: nobody goes on with it.
+struct PoisonOnPanic<'a>(&'a Engine);
+
+impl Drop for PoisonOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.poison(Error::LeaderPanicked);
         }
     }
 }
@@ -96,48 +143,138 @@ impl Engine {
     }
 
     fn submit(&self, write: Write) -> Result<Commit> {
-        let request = Request::new(write);
-        let fits = |group: &[Request], next: &Request| {
-            let bytes: usize = group.iter().map(|request| request.bytes).sum();
-            bytes + next.bytes <= GROUP_BYTES
-        };
-        let abandoned = || {
-            self.poison(Error::LeaderPanicked);
-            Err(self.poisoned().unwrap_or(Error::LeaderPanicked))
-        };
-        self.queue
-            .submit(request, fits, |group| self.lead(&group), abandoned)
+        let mut request = Some(Request::new(write));
+        let join = |forming: &mut Forming| self.join(forming, &mut request);
+        let lead = |members, led: Led<'_, _, _>| self.lead(members, led);
+        self.groups
+            .submit(join, Forming::take, lead, &|| self.abandoned())
     }
 
-    /// Commits a group, and answers each of it.
+    fn abandoned(&self) -> Result<Commit> {
+        Err(self.fail(Error::LeaderPanicked))
+    }
+
+    /// Decides what is asked for, and joins the group with it.
     ///
-    /// A refusal may rest on a record of the same group. So it is answered after that record is durable, or, if it
+    /// A refusal may rest on a record that is not durable yet. So it is answered after that record is durable, or, if it
     /// never will be, not at all: nobody is refused by a state that never was.
-    pub(super) fn lead(&self, group: &[Request]) -> Vec<Result<Commit>> {
+    pub(super) fn join(&self, forming: &mut Forming, request: &mut Option<Request>) -> Join<Result<Commit>> {
+        if let Err(error) = self.check_commits() {
+            return Join::Answered(Err(error));
+        }
+        let Some(asked) = request.take() else {
+            return Join::Answered(self.abandoned());
+        };
+        if !forming.members.is_empty() && forming.bytes + asked.bytes > GROUP_BYTES {
+            *request = Some(asked);
+            return Join::Full;
+        }
+        let rests_on_nothing = forming.under_way.is_empty() && forming.decided.is_empty();
+        let decision = match self.decide(forming, &asked) {
+            Ok(decision) => decision,
+            Err(error) => return Join::Answered(Err(error)),
+        };
+        let member = Member {
+            request: asked,
+            decision,
+        };
+        if rests_on_nothing && member.record().is_none() {
+            let time = self.env.now();
+            return Join::Answered(member.decision.map(|_| Commit { sequence: None, time }));
+        }
+        forming.bytes += member.request.bytes;
+        forming.members.push(member);
+        Join::Member
+    }
+
+    /// Makes a group durable, shows it, and answers each of its members. The next group is led as soon as this one is durable:
+    /// it is written while this one is shown.
+    pub(super) fn lead(&self, members: Vec<Member>, mut led: Led<'_, Forming, Result<Commit>>) {
         let mut writer = lock(&self.writer);
         let time = self.env.now();
         let appended = match self.check_commits() {
-            Ok(()) => {
-                let decisions = self.decide(group);
-                self.append(&mut writer, group, &decisions, time)
-                    .map(|()| decisions)
-            }
-            Err(error) => return group.iter().map(|_| Err(error.clone())).collect(),
+            Ok(()) => append(&mut writer, &members, time),
+            Err(error) => return led.answer(members.iter().map(|_| Err(error.clone()))),
         };
         match appended {
-            Ok(decisions) => self.publish(&writer, group, decisions, time),
-            Err(AppendError::Refused(error)) if group.len() == 1 => vec![Err(error)],
-            // One of the group may be too big for the disk: let each try alone.
-            Err(AppendError::Refused(_)) => {
+            Ok(()) => {
+                let position = self.publish_head(&writer);
+                // Held before anybody decides on the state without what is under way.
+                let (visible, shown) =
+                    led.hand_over(|forming| (self.visible.write(), std::mem::take(&mut forming.under_way)));
                 drop(writer);
-                let alone = group.iter().map(std::slice::from_ref);
-                alone.flat_map(|request| self.lead(request)).collect()
+                // A panic has left the state half changed: its members are told that nobody knows.
+                let Ok(visible) = visible else { return };
+                let answers = apply(visible, &members, position, time);
+                self.tell_ports(&members);
+                led.answer(answers);
+                drop(shown);
+            }
+            Err(AppendError::Refused(error)) => {
+                let answers = led.hand_over(|forming| {
+                    let answers = self.commit_each(&mut writer, members, &error);
+                    self.decide_again(forming);
+                    answers
+                });
+                led.answer(answers);
             }
             Err(AppendError::Failed(error)) => {
-                self.poison(error.clone());
-                let poisoned = self.poisoned().unwrap_or(error);
-                group.iter().map(|_| Err(poisoned.clone())).collect()
+                let error = self.fail(error);
+                led.answer(members.iter().map(|_| Err(error.clone())));
             }
+        }
+    }
+
+    /// After a group was refused, while nobody joins the next: one of it may be too big for the disk, so that each tries alone.
+    fn commit_each(&self, writer: &mut Writer, members: Vec<Member>, error: &Error) -> Vec<Result<Commit>> {
+        if members.len() == 1 {
+            return vec![Err(error.clone())];
+        }
+        let requests = members.into_iter().map(|member| member.request);
+        requests
+            .map(|request| self.commit_alone(writer, request))
+            .collect()
+    }
+
+    fn commit_alone(&self, writer: &mut Writer, request: Request) -> Result<Commit> {
+        self.check_commits()?;
+        let decision = self.decide(&mut Forming::default(), &request)?;
+        let time = self.env.now();
+        let alone = [Member { request, decision }];
+        match append(writer, &alone, time) {
+            Ok(()) => {}
+            Err(AppendError::Refused(error)) => return Err(error),
+            Err(AppendError::Failed(error)) => return Err(self.fail(error)),
+        }
+        let position = self.publish_head(writer);
+        let Ok(visible) = self.visible.write() else {
+            return self.abandoned();
+        };
+        let mut answers = apply(visible, &alone, position, time);
+        self.tell_ports(&alone);
+        answers.pop().unwrap_or_else(|| self.abandoned())
+    }
+
+    /// Decides the members of the forming group on the visible state: what they were decided on has not happened.
+    fn decide_again(&self, forming: &mut Forming) {
+        (forming.under_way, forming.decided) = Default::default();
+        let mut members = std::mem::take(&mut forming.members);
+        for member in &mut members {
+            let decided = self.decide(forming, &member.request);
+            member.decision = decided.unwrap_or_else(Err);
+        }
+        forming.members = members;
+    }
+
+    /// What the request does to the visible state, under what is decided and not visible yet.
+    ///
+    /// # Errors
+    /// The outer: a panic has left the state half changed.
+    fn decide(&self, forming: &mut Forming, request: &Request) -> Result<Result<Record>> {
+        let _guard = PoisonOnPanic(self);
+        match self.visible.read() {
+            Ok(visible) => Ok(forming.decide(&visible.state, request, &self.limits)),
+            Err(_) => Err(self.fail(Error::LeaderPanicked)),
         }
     }
 
@@ -146,49 +283,14 @@ impl Engine {
         self.poisoned().map_or(Ok(()), Err)
     }
 
-    /// Evaluates each batch on the state as the ones before it will have left it.
-    fn decide(&self, group: &[Request]) -> Vec<Result<Record>> {
-        let visible = self.visible.read().unwrap_or_else(PoisonError::into_inner);
-        let mut pending = Overlay::new(&visible.state);
-        group
-            .iter()
-            .map(|request| request.decide(&mut pending, &self.limits))
-            .collect()
+    /// Nobody knows what is on the disk.
+    fn fail(&self, error: Error) -> Error {
+        self.poison(error.clone());
+        self.poisoned().unwrap_or(error)
     }
 
-    /// Makes the group's records durable.
-    fn append(
-        &self,
-        writer: &mut Writer,
-        group: &[Request],
-        decisions: &[Result<Record>],
-        time: i64,
-    ) -> Result<(), AppendError> {
-        let records: Vec<_> = group
-            .iter()
-            .zip(decisions)
-            .filter_map(|(request, decision)| {
-                let record = decision
-                    .as_ref()
-                    .ok()
-                    .filter(|record| !record.view().is_empty())?;
-                Some(request.pending(record))
-            })
-            .collect();
-        match records.is_empty() {
-            true => Ok(()),
-            false => writer.append(&records, time),
-        }
-    }
-
-    /// Shows what has become durable: to the next life of the store, then to readers, then to ports. Answers all.
-    fn publish(
-        &self,
-        writer: &Writer,
-        group: &[Request],
-        decisions: Vec<Result<Record>>,
-        time: i64,
-    ) -> Vec<Result<Commit>> {
+    /// Shows what has become durable to the next life of the store, and to other processes.
+    fn publish_head(&self, writer: &Writer) -> Position {
         let position = writer.position();
         self.head.publish(|head| {
             head.durable_sequence = position.sequence;
@@ -197,28 +299,52 @@ impl Engine {
             head.offset = position.offset;
             head.epoch = self.epoch();
         });
-        let mut visible = self.visible.write().unwrap_or_else(PoisonError::into_inner);
-        let mut sequence = visible.position.sequence;
-        let mut answer = |decision: &Result<Record>| {
-            let record = decision.as_ref().map_err(Clone::clone)?;
-            if record.view().is_empty() {
-                return Ok(Commit { sequence: None, time });
-            }
+        position
+    }
+
+    /// Wakes the ports that show one of the batches. None shows a plain write.
+    fn tell_ports(&self, members: &[Member]) {
+        let is_batch = |member: &&Member| matches!(member.request.write, Write::Batch(_));
+        let batches = members.iter().filter(is_batch);
+        self.waiters
+            .tell_of(batches.filter_map(|member| Some(member.record()?.view())));
+    }
+}
+
+/// Makes the group's records durable.
+fn append(writer: &mut Writer, members: &[Member], time: i64) -> Result<(), AppendError> {
+    let pending = |member| {
+        let record = Member::record(member)?;
+        Some(member.request.pending(record))
+    };
+    let records: Vec<_> = members.iter().filter_map(pending).collect();
+    match records.is_empty() {
+        true => Ok(()),
+        false => writer.append(&records, time),
+    }
+}
+
+/// Applies the group's records, which are durable, and moves the visible mark with them. Answers each.
+fn apply(
+    mut visible: RwLockWriteGuard<'_, Visible>,
+    members: &[Member],
+    position: Position,
+    time: i64,
+) -> Vec<Result<Commit>> {
+    let mut sequence = visible.position.sequence;
+    let answer = |member: &Member| {
+        if let Err(error) = &member.decision {
+            return Err(error.clone());
+        }
+        let record = member.record();
+        if let Some(record) = record {
             visible.state.apply(record.view(), time);
             sequence += 1;
-            Ok(Commit {
-                sequence: Some(sequence),
-                time,
-            })
-        };
-        let answers = decisions.iter().map(&mut answer).collect();
-        visible.position = position;
-        drop(visible);
-        // Ports show no plain writes.
-        let committed = group.iter().zip(&decisions);
-        let batches = committed.filter(|(request, _)| matches!(request.write, Write::Batch(_)));
-        self.waiters
-            .tell_of(batches.filter_map(|(_, decision)| Some(decision.as_ref().ok()?.view())));
-        answers
-    }
+        }
+        let sequence = record.map(|_| sequence);
+        Ok(Commit { sequence, time })
+    };
+    let answers = members.iter().map(answer).collect();
+    visible.position = position;
+    answers
 }

@@ -8,10 +8,10 @@ mod check;
 mod checkpoint;
 mod commit;
 mod follower;
+mod groups;
 mod keeper;
 mod open;
 mod place;
-mod queue;
 mod refresh;
 mod repair;
 mod retention;
@@ -51,8 +51,8 @@ use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Mutex, RwLock, lock};
 use crate::tree::{Folders, Meta};
 use checkpoint::{Checkpointer, OpenTree, Shared};
-use commit::Request;
-use queue::GroupQueue;
+use commit::Forming;
+use groups::Groups;
 use waiters::Waiters;
 
 /// What everyone may see: the state, and the place in the journal that it has come to. They move together, under
@@ -94,7 +94,7 @@ pub(crate) struct Engine {
     pub(crate) notification_limit_bytes: u64,
     pub(crate) opened: Opened,
     pub(crate) journal: Arc<Journal>,
-    queue: GroupQueue<Request, Result<Commit>>,
+    groups: Groups<Forming, Result<Commit>>,
     /// The leader's alone.
     writer: Mutex<Writer>,
     visible: Arc<RwLock<Visible>>,
@@ -162,7 +162,7 @@ impl Engine {
             notification_limit_bytes: options.notification_limit_bytes,
             opened,
             journal,
-            queue: GroupQueue::new(),
+            groups: Groups::new(Forming::default()),
             writer: Mutex::new(writer),
             visible,
             head,
@@ -217,7 +217,7 @@ impl Engine {
     fn close(&self) -> Result<()> {
         // A second caller waits until the first is through.
         let mut store_lock = lock(&self.lock);
-        let writer = lock(&self.writer);
+        let mut writer = lock(&self.writer);
         if self.is_closed.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
