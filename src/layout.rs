@@ -24,6 +24,7 @@ const NOTE_EXTENSION: &str = "trimmed";
 const SIDECAR_EXTENSION: &str = "index";
 const SNAPSHOT_EXTENSION: &str = "snapshot";
 /// A file that is being written, to be renamed when it is whole. What a crash leaves of it is removed.
+const NEXT_SEGMENT: &str = "next.segment";
 const UNFINISHED_EXTENSION: &str = "unfinished";
 const PORT_LOCK: &str = ".lock";
 /// A lock that another process holds is tried again this often.
@@ -74,6 +75,11 @@ impl Layout {
     pub(crate) fn segment(&self, first_sequence: u64) -> PathBuf {
         self.journal()
             .join(format!("{first_sequence:020}.{SEGMENT_EXTENSION}"))
+    }
+
+    /// A segment that is made ahead of need, when nobody knows yet what it begins with.
+    pub(crate) fn next_segment(&self) -> PathBuf {
+        Layout::unfinished(&self.journal().join(NEXT_SEGMENT))
     }
 
     pub(crate) fn parse_segment(name: &OsStr) -> Option<u64> {

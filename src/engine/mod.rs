@@ -221,6 +221,7 @@ impl Engine {
         if self.is_closed.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
+        writer.stop();
         let result = if lock(&self.poison).is_none() {
             let position = writer.position();
             self.head.publish(|head| {

@@ -1,5 +1,6 @@
 //! The journal: every commit, in order, as frames in segments. It is the truth; all else can be made from it.
 
+mod ahead;
 mod decision;
 mod filter;
 mod follow;
@@ -31,6 +32,7 @@ use crate::error::{Error, IoContext, Result};
 use crate::layout::Layout;
 use crate::model::RecordView;
 use crate::sync::{Mutex, lock};
+use ahead::Ahead;
 use frame::{Chain, append_frame, frame_bytes};
 use recovery::End;
 use segment::Mark;
@@ -99,6 +101,8 @@ pub(crate) struct Writer {
     segment_size_bytes: u64,
     end: End,
     group: Vec<u8>,
+    /// The next segment's file.
+    ahead: Option<Ahead>,
 }
 
 /// Why a group was not appended.
@@ -135,6 +139,7 @@ impl Journal {
             segment_size_bytes,
             end: recovered.end,
             group: Vec::new(),
+            ahead: None,
         };
         (journal, writer)
     }
@@ -332,7 +337,21 @@ impl Writer {
         self.segment.mark_stable(end.offset);
         // A group of unusual size does not keep its memory.
         self.group.shrink_to(FIRST_ALLOCATION_BYTES as usize);
+        self.begin_ahead();
         Ok(())
+    }
+
+    /// Has the next segment's file made once this one is half full. A small one is quickly made when it is needed.
+    fn begin_ahead(&mut self) {
+        let is_due = self.end.offset > self.segment_size_bytes / 2;
+        if is_due && self.ahead.is_none() && self.segment_size_bytes > FIRST_ALLOCATION_BYTES {
+            self.ahead = Ahead::begin(&self.env, &self.layout, self.segment_size_bytes);
+        }
+    }
+
+    /// Ends what is made ahead of need: nothing is written to the store's folder any more.
+    pub(crate) fn stop(&mut self) {
+        self.ahead = None;
     }
 
     /// Makes room for a group: zeroes that are durable before anything is written over them, so that a full disk is
@@ -365,7 +384,6 @@ impl Writer {
     /// new segment vouches for it.
     fn rotate(&mut self, bytes: u64) -> Result<(), AppendError> {
         let needed = (SEGMENT_HEADER_BYTES as u64 + bytes).next_multiple_of(4096);
-        let length = FIRST_ALLOCATION_BYTES.min(self.segment_size_bytes).max(needed);
         let header = new_segment_header(
             &*self.env,
             self.segment.header.epoch,
@@ -373,7 +391,19 @@ impl Writer {
             self.end.checksum,
         )
         .map_err(AppendError::Refused)?;
-        let segment = Segment::create(&*self.env, &self.layout, header, length);
+        let is_ready = self.ahead.as_ref().is_some_and(Ahead::is_ready) && needed <= self.segment_size_bytes;
+        let ahead = self.ahead.take_if(|_| is_ready).and_then(Ahead::file);
+        let (length, segment) = match ahead {
+            Some(file) => {
+                let segment = Segment::adopt(&*self.env, &self.layout, header, file);
+                (self.segment_size_bytes, segment)
+            }
+            None => {
+                let length = FIRST_ALLOCATION_BYTES.min(self.segment_size_bytes).max(needed);
+                let segment = Segment::create(&*self.env, &self.layout, header, length);
+                (length, segment)
+            }
+        };
         let segment = Arc::new(segment.map_err(|error| match error {
             Error::Preallocation { .. } => AppendError::Refused(error),
             // Its name may be there: a record in the old segment would now contradict it.

@@ -163,14 +163,47 @@ impl Segment {
         header: SegmentHeader,
         length: u64,
     ) -> Result<Segment> {
-        let path = layout.segment(header.first_sequence);
-        let aside = Layout::unfinished(&path);
+        let aside = Layout::unfinished(&layout.segment(header.first_sequence));
         let file = Segment::write_unfinished(env, &aside, &header, length).map_err(|error| {
             // Best effort: what stays is removed when the store is opened.
             let _ = env.remove_file(&aside);
             preallocation(error)
         })?;
-        env.rename(&aside, &path).context("rename", &aside)?;
+        Segment::name(env, layout, header, file, &aside)
+    }
+
+    /// Makes a segment of a file of durable zeroes that stands beside, as [`Segment::create`] does.
+    ///
+    /// # Errors
+    /// Those of [`Segment::create`].
+    pub(super) fn adopt(
+        env: &dyn Env,
+        layout: &Layout,
+        header: SegmentHeader,
+        file: Arc<dyn File>,
+    ) -> Result<Segment> {
+        let aside = layout.next_segment();
+        file.write_at(&header.encode(), 0)
+            .and_then(|()| file.sync())
+            .context("write", &aside)
+            .map_err(|error| {
+                // Best effort, as above.
+                let _ = env.remove_file(&aside);
+                preallocation(error)
+            })?;
+        Segment::name(env, layout, header, file, &aside)
+    }
+
+    /// Gives a segment that is whole its name.
+    fn name(
+        env: &dyn Env,
+        layout: &Layout,
+        header: SegmentHeader,
+        file: Arc<dyn File>,
+        aside: &Path,
+    ) -> Result<Segment> {
+        let path = layout.segment(header.first_sequence);
+        env.rename(aside, &path).context("rename", aside)?;
         let journal = layout.journal();
         env.sync_dir(&journal).context("sync the folder", &journal)?;
         Ok(Segment::new(path, header, file))

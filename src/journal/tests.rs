@@ -14,24 +14,24 @@ use crate::probe::{Op, Probe};
 const EPOCH: Epoch = Epoch::from_bytes([7; 16]);
 const SEGMENT: &str = "00000000000000000001.segment";
 
-struct Fixture {
-    _folder: tempfile::TempDir,
-    layout: Layout,
-    probe: Probe,
-    identity: Identity,
-    segment_size_bytes: u64,
+pub(super) struct Fixture {
+    pub(super) _folder: tempfile::TempDir,
+    pub(super) layout: Layout,
+    pub(super) probe: Probe,
+    pub(super) identity: Identity,
+    pub(super) segment_size_bytes: u64,
 }
 
-struct Opened {
+pub(super) struct Opened {
     /// The key of each record, in order.
     keys: Vec<String>,
     journal: Arc<Journal>,
-    writer: Writer,
+    pub(super) writer: Writer,
     torn_tail: Option<TornTail>,
 }
 
 impl Fixture {
-    fn new() -> Fixture {
+    pub(super) fn new() -> Fixture {
         Fixture::with_segments_of(1 << 20)
     }
 
@@ -78,7 +78,7 @@ impl Fixture {
         })
     }
 
-    fn open(&self) -> Opened {
+    pub(super) fn open(&self) -> Opened {
         self.recover(Vec::new(), None).unwrap()
     }
 
