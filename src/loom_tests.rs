@@ -1,8 +1,8 @@
 //! Models of an open store: the real engine, journal and ports on files in memory, in all interleavings of two threads as far as
 //! loom's bound on preemptions goes. Run with `RUSTFLAGS="--cfg clusdb_loom" cargo test --lib --release --no-default-features models`.
 //!
-//! Of the real code, all but the environment and the event: bytes of segments are tracked, so that a read of bytes that are being
-//! written ends the model, and `sync/loom_event.rs` stands in for event-listener.
+//! Of the real code, all but the environment: bytes of segments are tracked, so that a read of bytes that are being
+//! written ends the model.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

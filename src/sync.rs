@@ -1,22 +1,15 @@
-//! Locks, atomics and events: those of the standard library and of event-listener, or loom's when a model is checked
-//! (`--cfg clusdb_loom`).
+//! Locks and atomics: those of the standard library, or loom's when a model is checked (`--cfg clusdb_loom`). And events, made of them.
 //!
 //! Panics never leave a lock useless: what a lock guards here is repaired or poisoned by a drop guard of its own,
 //! so that a lock taken after a panic is just a lock.
 
-#[cfg(clusdb_loom)]
-mod loom_event;
+mod event;
 
 #[cfg(clusdb_loom)]
 pub(crate) use loom::{
     hint::spin_loop,
     sync::{Arc, Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, atomic},
 };
-#[cfg(clusdb_loom)]
-pub(crate) use loom_event::{Event, EventListener, Listener};
-
-#[cfg(not(clusdb_loom))]
-pub(crate) use event_listener::{Event, EventListener, Listener};
 #[cfg(not(clusdb_loom))]
 pub(crate) use std::{
     hint::spin_loop,
@@ -24,6 +17,9 @@ pub(crate) use std::{
 };
 
 use std::sync::PoisonError;
+use std::time::Instant;
+
+pub(crate) use event::{Event, EventListener};
 
 /// Locks, whether or not a thread has panicked with the lock before.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -33,4 +29,15 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Waits on the condition, giving the lock back meanwhile.
 pub(crate) fn wait<'a, T>(condvar: &Condvar, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
     condvar.wait(guard).unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The same, but no longer than until then. In models time stands still.
+pub(crate) fn wait_until<'a, T>(
+    condvar: &Condvar,
+    guard: MutexGuard<'a, T>,
+    deadline: Instant,
+) -> MutexGuard<'a, T> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    let waited = condvar.wait_timeout(guard, left);
+    waited.unwrap_or_else(PoisonError::into_inner).0
 }

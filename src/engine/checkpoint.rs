@@ -12,7 +12,7 @@ use crate::identity::Identity;
 use crate::journal::{Journal, Position};
 use crate::model::{EntryName, Stored};
 use crate::options::TreeOptions;
-use crate::sync::{Event, Listener, Mutex, RwLock, RwLockReadGuard, lock};
+use crate::sync::{Event, Mutex, RwLock, RwLockReadGuard, lock};
 use crate::tree::{Folders, Meta, TreeFault, Worker};
 
 /// Few large records are worth a tree once they are larger than this, and than so many times what the state holds.
@@ -112,8 +112,8 @@ impl Checkpointer {
         } else {
             Order::Stop
         };
-        self.shared.ordered.notify(usize::MAX);
-        self.shared.changed.notify(usize::MAX);
+        self.shared.ordered.notify();
+        self.shared.changed.notify();
         if thread.join().is_err() {
             tracing::error!("the thread that keeps the tree has panicked; nothing is lost");
         }
@@ -248,7 +248,7 @@ impl Shared {
     /// Sleeps; true if there is an order.
     fn pause(&self, time: Duration) -> bool {
         let ordered = self.ordered.listen();
-        self.order() != Order::Run || ordered.wait_timeout(time).is_some()
+        self.order() != Order::Run || ordered.wait_timeout(time)
     }
 }
 

@@ -197,7 +197,7 @@ impl Follower {
 
     fn wake_all(&self) {
         lock(&self.followed).head.wake();
-        self.changed.notify(usize::MAX);
+        self.changed.notify();
     }
 
     /// Wakes those who await whenever the head changes. They cannot sleep on it themselves.
@@ -209,7 +209,7 @@ impl Follower {
             }
             let (head, ticket) = follower.look_at_head();
             // Looked at in between: another head may have come.
-            follower.changed.notify(usize::MAX);
+            follower.changed.notify();
             drop(follower);
             head.wait(ticket, LOOK_INTERVAL);
         }

@@ -12,7 +12,7 @@ use crate::journal::{Head, Journal, Position};
 use crate::layout::Layout;
 use crate::snapshot;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use crate::sync::{Event, Listener, Mutex, RwLock, lock};
+use crate::sync::{Event, Mutex, RwLock, lock};
 use crate::tree::Meta;
 
 /// A snapshot is due once the journal behind the last one is larger than this, and than so many times the state.
@@ -88,8 +88,8 @@ impl Keeper {
     /// Ends what is under way, and all that comes later.
     pub(super) fn stop(&self) {
         self.is_stopped.store(true, Ordering::Release);
-        self.stopped.notify(usize::MAX);
-        self.changed.notify(usize::MAX);
+        self.stopped.notify();
+        self.changed.notify();
         if let Some(thread) = lock(&self.thread).take()
             && thread.join().is_err()
         {

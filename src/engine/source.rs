@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::journal::{FollowedHead, Journal, Position};
 use crate::layout::Layout;
 use crate::model::{Batch, Limits};
-use crate::sync::{Event, EventListener, Listener};
+use crate::sync::{Event, EventListener};
 
 /// An open store, to read and to follow.
 pub(crate) trait Source: Debug + Send + Sync {
@@ -75,7 +75,7 @@ impl Waiter {
     /// Waits until something may have changed, or until the deadline. False at the deadline.
     pub(crate) fn wait(self, deadline: Option<Instant>) -> bool {
         match (self, deadline) {
-            (Waiter::Event(listener), Some(deadline)) => listener.wait_deadline(deadline).is_some(),
+            (Waiter::Event(listener), Some(deadline)) => listener.wait_deadline(deadline),
             (Waiter::Event(listener), None) => {
                 listener.wait();
                 true
@@ -165,7 +165,7 @@ impl Source for Engine {
     }
 
     fn wake(&self, subscription: &Subscription) {
-        self.event(subscription).notify(usize::MAX);
+        self.event(subscription).notify();
     }
 
     fn commit(&self, batch: Batch) -> Result<Commit> {

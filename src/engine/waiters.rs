@@ -68,20 +68,20 @@ impl Waiters {
             for batch in batches {
                 lists.visit(batch, &mut |list| {
                     let events = by_list.get(&list).into_iter().flatten();
-                    events.for_each(|event| _ = event.notify(usize::MAX));
+                    events.for_each(|event| event.notify());
                 });
             }
         }
         drop(ports);
-        self.any.notify(usize::MAX);
+        self.any.notify();
     }
 
     /// Tells all, of something that is no commit.
     pub(super) fn tell_all(&self) {
         for event in lock(&self.ports).by_list.values().flatten() {
-            event.notify(usize::MAX);
+            event.notify();
         }
-        self.any.notify(usize::MAX);
+        self.any.notify();
     }
 }
 
