@@ -14,7 +14,7 @@ use support::{Figures, RawFile, batch_of_10, folder, median_micros, timed};
 
 const ROUNDS: u64 = 9;
 const LONE_COMMITS: u64 = 400;
-const GROUP_COMMITS: u64 = 2400;
+const GROUP_COMMITS: u64 = 9600;
 
 fn main() {
     let folder = folder();

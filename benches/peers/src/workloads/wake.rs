@@ -15,7 +15,7 @@ use crate::work::{data, path, set_value};
 pub const WORKLOAD: Workload = Workload {
     name: "wake",
     title: "From the call of commit to the wake of a follower",
-    about: "A thread waits for changes of a key, another commits a batch that sets one value; the time goes from the call of commit to the \
+    about: "A thread waits for changes of a key, another commits a batch that sets one value; the time goes from the call of commit (the commands are there before) to the \
             return of the follower's call. In one process, the stores in memory (/dev/shm), so that no disk is in it; the follower has had the time to fall \
             asleep. clusdb: `Port::get`. sled: `watch_prefix`, which wakes before the commit is durable, as soon as it is applied. The others have \
             nothing that wakes. Raw: one wake through a futex, and one through a condition variable.",
@@ -71,19 +71,19 @@ fn run(bench: &Bench<'_>) -> Result<Measured> {
             seen = ping.wait(seen);
             Ok(())
         };
-        let send = || {
+        let send = |(): ()| {
             ping.send();
             Ok(())
         };
         sides.push(Side::new(label, Role::Raw, move || {
-            measure(pings, &send, &mut wait)
+            measure(pings, || (), &send, &mut wait)
         }));
     }
     for (one, mut watcher) in watchers {
         let batch = &batch;
-        let send = move || one.peer.write(&[batch()]);
+        let send = move |batch| one.peer.write(&[batch]);
         sides.push(Side::new(one.store.name(), role(one.store), move || {
-            measure(pings, &send, &mut || watcher.wait())
+            measure(pings, batch, &send, &mut || watcher.wait())
         }));
     }
     let measures = vec![
@@ -101,9 +101,10 @@ fn run(bench: &Bench<'_>) -> Result<Measured> {
 }
 
 /// Wakes so many times: the latency that half of them stay below, and that 99 % stay below.
-fn measure(
+fn measure<T>(
     pings: u64,
-    send: &dyn Fn() -> Result<()>,
+    make: impl Fn() -> T,
+    send: &dyn Fn(T) -> Result<()>,
     wait: &mut (dyn FnMut() -> Result<()> + Send),
 ) -> Result<Vec<Option<f64>>> {
     let woken = Woken {
@@ -128,8 +129,9 @@ fn measure(
                 woken.count.load(Ordering::Acquire) < sent,
                 "it woke without a reason"
             );
+            let what = make();
             let before = woken.began.elapsed();
-            send()?;
+            send(what)?;
             while woken.count.load(Ordering::Acquire) < sent {
                 ensure!(
                     woken.began.elapsed() - before < PATIENCE,
@@ -141,7 +143,7 @@ fn measure(
             times.push(at.saturating_sub(before));
         }
         woken.is_over.store(true, Ordering::Release);
-        send()?;
+        send(make())?;
         follower.join().expect("a follower that does not panic")
     })?;
     Ok([0.5, 0.99]
