@@ -18,10 +18,12 @@ use crate::tree::{Folders, Meta, TreeFault, Worker};
 /// Few large records are worth a tree once they are larger than this, and than so many times what the state holds.
 const BEHIND_BYTES: u64 = 1 << 20;
 const BEHIND_TIMES: u64 = 2;
-/// After each round there is a pause, of at least this, and of so many times what the round took: so that the tree
-/// has a fifth of one processor and of the disk at most.
+/// After each round there is a pause, of at least this, and of so many times what the round took; a long round has pauses in between. So the tree
+/// has a fifth of one processor and of the disk at most, however much is committed.
 const PAUSE: Duration = Duration::from_millis(250);
 const PAUSE_TIMES: u32 = 4;
+/// A round works so long without a pause: what is touched again and again meanwhile is never copied to its end by less.
+const WORK: Duration = Duration::from_millis(250);
 /// Names that are looked up at a time, under the state's lock.
 const SLICE_NAMES: usize = 1000;
 /// A copy of more than this is made in several steps, and counts only when it is finished: sled needs some kilobytes of
@@ -130,6 +132,8 @@ struct Copy<'a> {
     /// When its files were last synced, and whether something was applied since.
     synced: Option<Instant>,
     is_dirty: bool,
+    /// Since when there was no pause.
+    began: Instant,
 }
 
 /// Why the copying has ended.
@@ -137,6 +141,8 @@ enum End {
     Stopped,
     /// The files hold much that is no longer needed.
     Grown,
+    /// The journal was trimmed beyond what was copied: commits are faster than the copying.
+    Overtaken,
     Fault(TreeFault),
 }
 
@@ -148,7 +154,10 @@ impl From<TreeFault> for End {
 
 impl From<Error> for End {
     fn from(error: Error) -> End {
-        End::Fault(error.into())
+        match error {
+            Error::Trimmed { .. } => End::Overtaken,
+            error => End::Fault(error.into()),
+        }
     }
 }
 
@@ -203,6 +212,17 @@ impl Shared {
                         tree = number,
                         "the tree has grown to several times what it holds: made anew"
                     );
+                    continue;
+                }
+                End::Overtaken => {
+                    tracing::info!(
+                        tree = number,
+                        "the journal was trimmed before the tree had followed: made anew"
+                    );
+                    self.tree_sequence.store(0, Ordering::Release);
+                    if self.pause(PAUSE * PAUSE_TIMES) {
+                        return;
+                    }
                     continue;
                 }
                 End::Fault(TreeFault::Off) => return tracing::warn!(number, "{}", TreeFault::Off),
@@ -290,11 +310,18 @@ impl<'a> Copy<'a> {
             applied,
             synced: None,
             is_dirty: false,
+            began: Instant::now(),
         }
     }
 
     fn run(&mut self) -> End {
-        self.follow().unwrap_or_else(|end| end)
+        match self.follow() {
+            Err(End::Overtaken) => match self.tree.worker.close() {
+                Ok(()) => End::Overtaken,
+                Err(fault) => End::Fault(fault),
+            },
+            Ok(end) | Err(end) => end,
+        }
     }
 
     /// Copies until there is an order to stop, or it fails.
@@ -306,22 +333,28 @@ impl<'a> Copy<'a> {
                 Some(_) => shared.wait_until_behind(self.refresh.position())?,
                 None => shared.order(),
             };
-            let began = Instant::now();
-            if order != Order::Stop {
-                if self.applied.is_none() || shared.is_behind(self.refresh.position())? {
-                    self.catch_up()?;
-                }
-                let is_recent = |synced: Instant| synced.elapsed() < CHECKPOINT_INTERVAL;
-                if self.is_dirty && (order != Order::Run || !self.synced.is_some_and(is_recent)) {
-                    self.checkpoint()?;
-                }
+            self.began = Instant::now();
+            let is_due = self.applied.is_none() || shared.is_behind(self.refresh.position())?;
+            if order != Order::Stop && is_due {
+                self.catch_up()?;
+            }
+            let is_recent = |synced: Instant| synced.elapsed() < CHECKPOINT_INTERVAL;
+            let is_recent = order == Order::Run && self.synced.is_some_and(is_recent);
+            if order != Order::Stop && self.is_dirty && !is_recent {
+                self.checkpoint()?;
             }
             if order != Order::Run {
                 self.tree.worker.close()?;
                 return Ok(End::Stopped);
             }
-            shared.pause(PAUSE.max(began.elapsed() * PAUSE_TIMES));
+            self.rest(PAUSE);
         }
+    }
+
+    /// Pauses as long as the work before it deserves.
+    fn rest(&mut self, least: Duration) {
+        self.shared.pause(least.max(self.began.elapsed() * PAUSE_TIMES));
+        self.began = Instant::now();
     }
 
     /// Brings the tree to what is visible. Does not hold the state's lock for more than a slice.
@@ -345,6 +378,9 @@ impl<'a> Copy<'a> {
                 tracing::warn!("the store was closed before the tree had followed");
                 self.tree.worker.close()?;
                 return Err(End::Stopped);
+            }
+            if self.began.elapsed() > WORK {
+                self.rest(Duration::ZERO);
             }
         }
     }
