@@ -335,6 +335,7 @@ impl Writer {
         file.sync().context("sync", path).map_err(AppendError::Failed)?;
         self.end = end;
         self.segment.mark_stable(end.offset);
+        self.segment.mark_sound(end.offset);
         // A group of unusual size does not keep its memory.
         self.group.shrink_to(FIRST_ALLOCATION_BYTES as usize);
         self.begin_ahead();

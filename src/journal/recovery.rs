@@ -159,6 +159,7 @@ impl Recovery<'_> {
             let vouched = missing.map_or(Vouched::Reached, |_| Vouched::Missing);
             let verdict = decide(rest, next, vouched);
             segment.mark_stable(offset as u64);
+            segment.mark_sound(offset as u64);
             segments.push(Arc::new(segment));
             match verdict {
                 Verdict::Sealed => {}

@@ -109,6 +109,8 @@ pub(crate) struct Segment {
     map: Mutex<Option<Arc<Map>>>,
     /// Bytes from the start whose records this process has verified in the map.
     verified_bytes: std::sync::atomic::AtomicU64,
+    /// Bytes from the start whose records this process has encoded, or decoded when it recovered the segment.
+    sound_bytes: std::sync::atomic::AtomicU64,
     /// In order, the first frame first.
     marks: Mutex<Vec<Mark>>,
     /// Which frames touch what.
@@ -129,6 +131,7 @@ impl Segment {
             stable_bytes: AtomicU64::new(first.offset),
             map: Mutex::new(None),
             verified_bytes: std::sync::atomic::AtomicU64::new(first.offset),
+            sound_bytes: std::sync::atomic::AtomicU64::new(first.offset),
             marks: Mutex::new(vec![first]),
             indexed: Mutex::new(Indexed::new(first)),
         }
@@ -241,6 +244,11 @@ impl Segment {
         self.stable_bytes.fetch_max(offset, Ordering::Release);
     }
 
+    /// Says that this process has encoded or decoded all records before `offset`: where the checksum is right, the structure is too.
+    pub(super) fn mark_sound(&self, offset: u64) {
+        self.sound_bytes.fetch_max(offset, Relaxed);
+    }
+
     /// Remembers where a frame begins, if the last remembered one is far enough away.
     pub(crate) fn remember(&self, mark: Mark) {
         let mut marks = lock(&self.marks);
@@ -280,8 +288,8 @@ impl Segment {
         self.frame_within(bytes, offset, sequence..=sequence)
     }
 
-    /// The record whose frame is at this offset, if it is one of these sequence numbers. Its checksum and its structure are
-    /// verified, unless this process has verified it before, in a walk from the segment's beginning.
+    /// The record whose frame is at this offset, if it is one of these sequence numbers. Its checksum is verified, unless this process has
+    /// verified it before, in a walk from the segment's beginning; and its structure, unless this process has encoded or decoded it.
     pub(super) fn visit<'a>(
         &'a self,
         map: &'a Arc<Map>,
@@ -307,10 +315,13 @@ impl Segment {
             return Ok(visited(frame, RecordView::verified(frame.payload)));
         }
         let frame = self.frame_within(bytes, offset, sequences)?;
-        let record = RecordView::verify(frame.payload).map_err(|malformed| {
-            let at = at + FRAME_HEADER_BYTES + malformed.offset;
-            Error::damaged(&self.path, at as u64, malformed.expected, "other bytes")
-        })?;
+        let record = match offset < self.sound_bytes.load(Relaxed) {
+            true => RecordView::verified(frame.payload),
+            false => RecordView::verify(frame.payload).map_err(|malformed| {
+                let at = at + FRAME_HEADER_BYTES + malformed.offset;
+                Error::damaged(&self.path, at as u64, malformed.expected, "other bytes")
+            })?,
+        };
         if offset == verified {
             let behind = offset + frame.bytes() as u64;
             self.verified_bytes.fetch_max(behind, Relaxed);
