@@ -284,6 +284,34 @@ fn commits_are_decided_and_applied_in_the_order_of_their_records() {
     });
 }
 
+/// Large enough to be applied in steps.
+#[test]
+fn a_large_commit_is_seen_whole_while_it_is_applied() {
+    model(|| {
+        let (_memory, engine) = empty();
+        let writer = Arc::clone(&engine);
+        let writer = loom::thread::spawn(move || {
+            let mut batch = Batch::at(&KeyPath::root());
+            for name in ["a", "b", "c", "d", "e"] {
+                batch.set_value(name, Value::dword(1)).unwrap();
+            }
+            writer.commit(batch).unwrap();
+        });
+        let source: &dyn Source = &*engine;
+        let has = |name| {
+            source
+                .glance(|visible| visible.value("", name).is_some())
+                .unwrap()
+        };
+        let (first, last) = (has("A"), has("E"));
+        assert!(!first || last, "half of the batch");
+        let whole = |count| [0, 5].contains(&count);
+        assert!(whole(source.read(|visible| visible.state.value_count()).unwrap()));
+        writer.join().unwrap();
+        assert!(has("A") && has("E"));
+    });
+}
+
 /// Without any lock between the two, as where a map is made, or is there already and long enough.
 #[test]
 fn what_a_segments_map_gives_was_written_before() {

@@ -10,7 +10,7 @@ use crate::engine::{OpenedFrom, Source};
 use crate::epoch::Epoch;
 use crate::error::{Error, Result};
 use crate::model::{
-    AsValueName, Batch, Entry, KeyInfo, KeyPath, ReadBatch, ReadReply, Record, State, Value, ValueType, View,
+    AsValueName, Batch, Entry, KeyInfo, KeyPath, ReadBatch, ReadReply, Record, State, Value, ValueType,
     evaluate,
 };
 use crate::options::Options;
@@ -101,10 +101,7 @@ impl Reader {
     pub fn get(&self, key: &KeyPath, name: &(impl AsValueName + ?Sized)) -> Result<Option<Value>> {
         let name = name.to_folded();
         let (key, name) = (key.folded(), &*name);
-        self.source.read(|visible| {
-            let found = visible.state.value(key, name);
-            found.map(|(_, value)| value.clone())
-        })
+        self.source.glance(|visible| visible.value(key, name).cloned())
     }
 
     /// The value of this name with its key and name as they are stored.

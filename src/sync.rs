@@ -9,11 +9,13 @@ mod event;
 pub(crate) use loom::{
     hint::spin_loop,
     sync::{Arc, Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, atomic},
+    thread::yield_now,
 };
 #[cfg(not(clusdb_loom))]
 pub(crate) use std::{
     hint::spin_loop,
     sync::{Arc, Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, atomic},
+    thread::yield_now,
 };
 
 use std::sync::PoisonError;

@@ -5,14 +5,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::Visible;
 use super::refresh::Refresh;
+use super::visible::{Published, Visible};
 use crate::error::Error;
 use crate::identity::Identity;
 use crate::journal::{Journal, Position};
 use crate::model::{EntryName, Stored};
 use crate::options::TreeOptions;
-use crate::sync::{Event, Mutex, RwLock, RwLockReadGuard, lock};
+use crate::sync::{Event, Mutex, RwLockReadGuard, lock};
 use crate::tree::{Folders, Meta, TreeFault, Worker};
 
 /// Few large records are worth a tree once they are larger than this, and than so many times what the state holds.
@@ -54,7 +54,7 @@ pub(super) struct Shared {
     pub(super) folders: Folders,
     pub(super) identity: Identity,
     pub(super) journal: Arc<Journal>,
-    pub(super) visible: Arc<RwLock<Visible>>,
+    pub(super) visible: Arc<Published>,
     /// Told of every commit.
     pub(super) changed: Arc<Event>,
     order: Mutex<Order>,
@@ -167,7 +167,7 @@ impl Shared {
         folders: Folders,
         identity: Identity,
         journal: Arc<Journal>,
-        visible: Arc<RwLock<Visible>>,
+        visible: Arc<Published>,
         changed: Arc<Event>,
     ) -> Shared {
         Shared {
@@ -189,8 +189,7 @@ impl Shared {
 
     /// The state, unless a panic has left it half changed: no copy of that is made.
     fn visible(&self) -> Result<RwLockReadGuard<'_, Visible>, TreeFault> {
-        let in_doubt = |_| TreeFault::Failed("a panic has left the state in doubt".to_owned());
-        self.visible.read().map_err(in_doubt)
+        Ok(self.visible.settled()?)
     }
 
     fn run(&self, mut loaded: Option<(OpenTree, Meta)>) {

@@ -1,12 +1,13 @@
 //! Commits: batches are evaluated as they come, each on the ones before it; a group of them is appended with one write and one sync,
 //! applied, and only then shown and answered. Meanwhile the next group forms.
 
+use super::Engine;
 use super::groups::{Join, Led};
-use super::{Engine, Visible};
+use super::visible::Showing;
 use crate::error::{Error, Result};
 use crate::journal::{AppendError, FrameKind, Pending, Position, Writer};
-use crate::model::{Batch, Decisions, Limits, PlainWrite, Record, State};
-use crate::sync::{RwLockWriteGuard, lock};
+use crate::model::{Batch, Decisions, Limits, PlainWrite, Record, View};
+use crate::sync::lock;
 
 /// Batches of one group hold about this many bytes of data together, so that one large batch does not delay many.
 const GROUP_BYTES: usize = 4 << 20;
@@ -97,8 +98,8 @@ impl Member {
 }
 
 impl Forming {
-    fn decide(&mut self, state: &State, request: &Request, limits: &Limits) -> Result<Record> {
-        let view = self.under_way.over(state);
+    fn decide(&mut self, view: &dyn View, request: &Request, limits: &Limits) -> Result<Record> {
+        let view = self.under_way.over(view);
         match &request.write {
             Write::Batch(batch) => Ok(self.decided.evaluate(&view, batch, limits)?),
             Write::Plain(plain) => Ok(self.decided.evaluate_plain(&view, plain, limits)?),
@@ -200,15 +201,12 @@ impl Engine {
             Ok(()) => {
                 let position = self.publish_head(&writer);
                 // Held before anybody decides on the state without what is under way.
-                let (visible, shown) =
-                    led.hand_over(|forming| (self.visible.write(), std::mem::take(&mut forming.under_way)));
+                let (showing, decisions) =
+                    led.hand_over(|forming| (self.visible.begin(), std::mem::take(&mut forming.under_way)));
                 drop(writer);
                 // A panic has left the state half changed: its members are told that nobody knows.
-                let Ok(visible) = visible else { return };
-                let answers = apply(visible, &members, position, time);
-                self.tell_ports(&members);
-                led.answer(answers);
-                drop(shown);
+                let Ok(showing) = showing else { return };
+                led.answer(self.show(showing, &members, decisions, position, time));
             }
             Err(AppendError::Refused(error)) => {
                 let answers = led.hand_over(|forming| {
@@ -238,7 +236,9 @@ impl Engine {
 
     fn commit_alone(&self, writer: &mut Writer, request: Request) -> Result<Commit> {
         self.check_commits()?;
-        let decision = self.decide(&mut Forming::default(), &request)?;
+        let mut forming = Forming::default();
+        let decision = self.decide(&mut forming, &request)?;
+        let decided = forming.decided;
         let time = self.env.now();
         let alone = [Member { request, decision }];
         match append(writer, &alone, time) {
@@ -247,11 +247,10 @@ impl Engine {
             Err(AppendError::Failed(error)) => return Err(self.fail(error)),
         }
         let position = self.publish_head(writer);
-        let Ok(visible) = self.visible.write() else {
+        let Ok(showing) = self.visible.begin() else {
             return self.abandoned();
         };
-        let mut answers = apply(visible, &alone, position, time);
-        self.tell_ports(&alone);
+        let mut answers = self.show(showing, &alone, decided, position, time);
         answers.pop().unwrap_or_else(|| self.abandoned())
     }
 
@@ -272,9 +271,9 @@ impl Engine {
     /// The outer: a panic has left the state half changed.
     fn decide(&self, forming: &mut Forming, request: &Request) -> Result<Result<Record>> {
         let _guard = PoisonOnPanic(self);
-        match self.visible.read() {
-            Ok(visible) => Ok(forming.decide(&visible.state, request, &self.limits)),
-            Err(_) => Err(self.fail(Error::LeaderPanicked)),
+        match self.visible.now() {
+            Ok(visible) => Ok(forming.decide(&visible.view(), request, &self.limits)),
+            Err(error) => Err(self.fail(error)),
         }
     }
 
@@ -302,6 +301,35 @@ impl Engine {
         position
     }
 
+    /// Shows the group's records, which are durable, wakes the ports that show them, and answers each.
+    fn show(
+        &self,
+        showing: Showing<'_>,
+        members: &[Member],
+        decisions: Decisions,
+        position: Position,
+        time: i64,
+    ) -> Vec<Result<Commit>> {
+        let records = members.iter().filter_map(|member| Some(member.record()?.view()));
+        let records: Vec<_> = records.collect();
+        let mut sequence = position.sequence - records.len() as u64;
+        showing.show(&records, decisions, position, time, || self.tell_ports(members));
+        let answer = |member: &Member| {
+            if let Err(error) = &member.decision {
+                return Err(error.clone());
+            }
+            let recorded = member.record().map(|_| {
+                sequence += 1;
+                sequence
+            });
+            Ok(Commit {
+                sequence: recorded,
+                time,
+            })
+        };
+        members.iter().map(answer).collect()
+    }
+
     /// Wakes the ports that show one of the batches. None shows a plain write.
     fn tell_ports(&self, members: &[Member]) {
         let is_batch = |member: &&Member| matches!(member.request.write, Write::Batch(_));
@@ -322,29 +350,4 @@ fn append(writer: &mut Writer, members: &[Member], time: i64) -> Result<(), Appe
         true => Ok(()),
         false => writer.append(&records, time),
     }
-}
-
-/// Applies the group's records, which are durable, and moves the visible mark with them. Answers each.
-fn apply(
-    mut visible: RwLockWriteGuard<'_, Visible>,
-    members: &[Member],
-    position: Position,
-    time: i64,
-) -> Vec<Result<Commit>> {
-    let mut sequence = visible.position.sequence;
-    let answer = |member: &Member| {
-        if let Err(error) = &member.decision {
-            return Err(error.clone());
-        }
-        let record = member.record();
-        if let Some(record) = record {
-            visible.state.apply(record.view(), time);
-            sequence += 1;
-        }
-        let sequence = record.map(|_| sequence);
-        Ok(Commit { sequence, time })
-    };
-    let answers = members.iter().map(answer).collect();
-    visible.position = position;
-    answers
 }

@@ -91,10 +91,7 @@ impl Follower {
                 position,
                 looked: Instant::now(),
             }),
-            visible: RwLock::new(Visible {
-                state,
-                position: beginning,
-            }),
+            visible: RwLock::new(Visible::new(state, beginning)),
             base: AtomicU64::new(0),
             is_closed: AtomicBool::new(false),
             changed: Event::new(),
@@ -177,7 +174,7 @@ impl Follower {
             if position.checksum == meta.frame_checksum
                 && let Some(state) = snapshots::load(env, layout, &meta)
             {
-                *visible = Visible { state, position };
+                *visible = Visible::new(state, position);
                 self.base.store(meta.sequence, Ordering::Release);
                 return Ok(());
             }
@@ -333,6 +330,10 @@ impl Source for Follower {
         }
         look(&*self.visible.read().map_err(|_| Error::LeaderPanicked)?);
         Ok(())
+    }
+
+    fn look_through(&self, look: &mut dyn FnMut(&Visible)) -> Result<()> {
+        self.look(look)
     }
 
     fn subscribe(&self, _: &str) -> Subscription {

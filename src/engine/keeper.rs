@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use super::{Visible, retention, snapshots};
+use super::visible::Published;
+use super::{retention, snapshots};
 use crate::env::Env;
 use crate::error::{Error, Result};
 use crate::identity::Identity;
@@ -12,7 +13,7 @@ use crate::journal::{Head, Journal, Position};
 use crate::layout::Layout;
 use crate::snapshot;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use crate::sync::{Event, Mutex, RwLock, lock};
+use crate::sync::{Event, Mutex, lock};
 use crate::tree::Meta;
 
 /// A snapshot is due once the journal behind the last one is larger than this, and than so many times the state.
@@ -30,7 +31,7 @@ pub(crate) struct Keeper {
     pub(super) layout: Layout,
     pub(super) identity: Identity,
     pub(super) journal: Arc<Journal>,
-    pub(super) visible: Arc<RwLock<Visible>>,
+    pub(super) visible: Arc<Published>,
     pub(super) head: Arc<Head>,
     pub(super) limits: retention::Limits,
     /// One thing at a time.
@@ -53,7 +54,7 @@ impl Keeper {
         layout: &Layout,
         identity: &Identity,
         journal: &Arc<Journal>,
-        visible: &Arc<RwLock<Visible>>,
+        visible: &Arc<Published>,
         head: &Arc<Head>,
         changed: &Arc<Event>,
         limits: retention::Limits,
@@ -145,7 +146,7 @@ impl Keeper {
     }
 
     pub(super) fn position(&self) -> Result<Position> {
-        Ok(snapshots::look(&self.visible)?.position)
+        Ok(self.visible.settled()?.position)
     }
 
     fn run(&self) {
@@ -185,7 +186,7 @@ impl Keeper {
     /// Whether much of the journal stands behind the last snapshot.
     fn is_due(&self) -> Result<bool> {
         let (end, live_bytes) = {
-            let visible = snapshots::look(&self.visible)?;
+            let visible = self.visible.settled()?;
             (visible.position, visible.state.digest().bytes)
         };
         let last = self.last.load(Ordering::Acquire);

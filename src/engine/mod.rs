@@ -21,6 +21,7 @@ mod source;
 mod tests;
 #[cfg(test)]
 mod tree_tests;
+mod visible;
 mod waiters;
 
 use std::sync::Arc;
@@ -43,25 +44,19 @@ use crate::env::{Env, File};
 use crate::epoch::Epoch;
 use crate::error::{Error, IoContext, Result};
 use crate::identity::Identity;
-use crate::journal::{Head, HeadState, Journal, Position, TornTail, Writer};
+use crate::journal::{Head, HeadState, Journal, TornTail, Writer};
 use crate::layout::Layout;
-use crate::model::{Limits, State};
+use crate::model::Limits;
 use crate::options::Options;
 use crate::sync::atomic::{AtomicBool, Ordering};
-use crate::sync::{Mutex, RwLock, lock};
+use crate::sync::{Mutex, lock};
 use crate::tree::{Folders, Meta};
 use checkpoint::{Checkpointer, OpenTree, Shared};
 use commit::Forming;
 use groups::Groups;
+use visible::Published;
+pub(crate) use visible::Visible;
 use waiters::Waiters;
-
-/// What everyone may see: the state, and the place in the journal that it has come to. They move together, under
-/// one lock, so that a port never shows a change that a read does not.
-#[derive(Debug)]
-pub(crate) struct Visible {
-    pub(crate) state: State,
-    pub(crate) position: Position,
-}
 
 /// What the state was read from when the store was opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,7 +92,7 @@ pub(crate) struct Engine {
     groups: Groups<Forming, Result<Commit>>,
     /// The leader's alone.
     writer: Mutex<Writer>,
-    visible: Arc<RwLock<Visible>>,
+    visible: Arc<Published>,
     head: Arc<Head>,
     /// Why no commit is taken any more.
     poison: Mutex<Option<Error>>,
@@ -127,7 +122,7 @@ impl Engine {
         opened: Opened,
         tree: Option<(OpenTree, Meta)>,
     ) -> Engine {
-        let visible = Arc::new(RwLock::new(visible));
+        let visible = Arc::new(Published::new(visible));
         let waiters = Arc::new(Waiters::new());
         let checkpointer = options.tree.is_on.then(|| {
             let shared = Shared::new(
@@ -185,9 +180,21 @@ impl Engine {
     /// A store that was closed, or whose state a panic has left half changed.
     pub(crate) fn read<R>(&self, look: impl FnOnce(&Visible) -> R) -> Result<R> {
         self.check_open()?;
-        match self.visible.read() {
+        match self.visible.settled() {
             Ok(visible) => Ok(look(&visible)),
-            Err(_) => Err(self.poisoned().unwrap_or(Error::LeaderPanicked)),
+            Err(error) => Err(self.poisoned().unwrap_or(error)),
+        }
+    }
+
+    /// Looks at what is visible, which may not all be in the state yet. Waits for a step of a large commit at most.
+    ///
+    /// # Errors
+    /// Those of [`Engine::read`].
+    fn glance<R>(&self, look: impl FnOnce(&Visible) -> R) -> Result<R> {
+        self.check_open()?;
+        match self.visible.now() {
+            Ok(visible) => Ok(look(&visible)),
+            Err(error) => Err(self.poisoned().unwrap_or(error)),
         }
     }
 

@@ -106,10 +106,7 @@ impl Engine {
         let (journal, writer) = Journal::open(env, &layout, recovered, options.segment_size_bytes);
         let head = new_head(options, &layout, &identity, &journal, &writer)?;
         tracing::debug!(path = %layout.root().display(), replayed, "opened");
-        let visible = Visible {
-            state,
-            position: writer.position(),
-        };
+        let visible = Visible::new(state, writer.position());
         Ok(Arc::new(Engine::new(
             options, layout, identity, lock, journal, writer, head, visible, opened, tree,
         )))

@@ -1,8 +1,5 @@
 //! Making snapshots while commits go on, and finding the newest one that an opening can start from.
 
-use std::sync::PoisonError;
-
-use super::Visible;
 use super::keeper::Keeper;
 use super::refresh::Refresh;
 use crate::env::Env;
@@ -11,7 +8,6 @@ use crate::identity::Identity;
 use crate::layout::{Layout, remove_if_there, sync_parent};
 use crate::model::State;
 use crate::snapshot::{self, Draft};
-use crate::sync::{RwLock, RwLockReadGuard};
 use crate::tree::Meta;
 
 /// Names that are looked up at a time, under the state's lock.
@@ -25,7 +21,7 @@ pub(super) const KEPT: usize = 2;
 /// held for a slice. None if no record was committed yet.
 pub(super) fn take(keeper: &Keeper) -> Result<Option<Meta>> {
     let (journal, visible) = (&*keeper.journal, &*keeper.visible);
-    let begin = look(visible)?.position;
+    let begin = visible.settled()?.position;
     if begin.sequence == 0 {
         return Ok(None);
     }
@@ -33,7 +29,7 @@ pub(super) fn take(keeper: &Keeper) -> Result<Option<Meta>> {
     let mut draft = Draft::begin(&*keeper.env, &keeper.layout)?;
     let meta = loop {
         keeper.check_running()?;
-        let last = look(visible)?.position.sequence;
+        let last = visible.settled()?.position.sequence;
         refresh.read(journal, last)?;
         if refresh.position().sequence == last
             && refresh.is_nearly_done(SLICE_NAMES)
@@ -41,7 +37,7 @@ pub(super) fn take(keeper: &Keeper) -> Result<Option<Meta>> {
         {
             break meta;
         }
-        let entries = refresh.look_up(&look(visible)?.state, SLICE_NAMES);
+        let entries = refresh.look_up(&visible.settled()?.state, SLICE_NAMES);
         for (name, stored) in entries {
             refresh.add(&name, stored.as_ref());
         }
@@ -57,7 +53,7 @@ pub(super) fn take(keeper: &Keeper) -> Result<Option<Meta>> {
 
 /// The last step: what is left and the digest, from one moment. None if too much has come meanwhile.
 fn finish(keeper: &Keeper, refresh: &mut Refresh) -> Result<Option<Meta>> {
-    let visible = look(&keeper.visible)?;
+    let visible = keeper.visible.settled()?;
     let position = visible.position;
     refresh.read(&keeper.journal, position.sequence)?;
     if refresh.position().sequence != position.sequence {
@@ -75,11 +71,6 @@ fn finish(keeper: &Keeper, refresh: &mut Refresh) -> Result<Option<Meta>> {
         frame_checksum: position.checksum,
         digest,
     }))
-}
-
-/// The state, unless a panic has left it half changed.
-pub(super) fn look(visible: &RwLock<Visible>) -> Result<RwLockReadGuard<'_, Visible>> {
-    visible.read().map_err(|_: PoisonError<_>| Error::LeaderPanicked)
 }
 
 /// What the snapshots say of themselves, the newest first. One that is damaged, or of another history, is passed over with an

@@ -39,6 +39,8 @@ pub(crate) trait Source: Debug + Send + Sync {
     fn position(&self) -> Result<Position>;
     /// Looks at the visible state, which is that at its position.
     fn look(&self, look: &mut dyn FnMut(&Visible)) -> Result<()>;
+    /// Looks at what is visible, which may not all be in the state yet. Waits for less.
+    fn look_through(&self, look: &mut dyn FnMut(&Visible)) -> Result<()>;
     /// A place among those who wait, for a port on this folded path.
     fn subscribe(&self, key: &str) -> Subscription;
     /// Arms a waiter: a commit after this that has something for the port wakes it.
@@ -52,6 +54,13 @@ pub(crate) trait Source: Debug + Send + Sync {
 }
 
 impl dyn Source + '_ {
+    /// Looks at what is visible, which may not all be in the state yet, and gives what was found there.
+    pub(crate) fn glance<R>(&self, look: impl FnOnce(&Visible) -> R) -> Result<R> {
+        let (mut look, mut found) = (Some(look), None);
+        self.look_through(&mut |visible| found = look.take().map(|look| look(visible)))?;
+        Ok(found.expect("a source that can be read is looked at once"))
+    }
+
     /// Looks at the visible state, and gives what was found there.
     pub(crate) fn read<R>(&self, look: impl FnOnce(&Visible) -> R) -> Result<R> {
         let (mut look, mut found) = (Some(look), None);
@@ -145,11 +154,15 @@ impl Source for Engine {
     }
 
     fn position(&self) -> Result<Position> {
-        self.read(|visible| visible.position)
+        self.glance(|visible| visible.position)
     }
 
     fn look(&self, look: &mut dyn FnMut(&Visible)) -> Result<()> {
         self.read(look)
+    }
+
+    fn look_through(&self, look: &mut dyn FnMut(&Visible)) -> Result<()> {
+        self.glance(look)
     }
 
     fn subscribe(&self, key: &str) -> Subscription {

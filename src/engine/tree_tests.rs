@@ -58,7 +58,7 @@ impl Home {
 }
 
 fn seen(store: &Store) -> Seen {
-    let visible = store.engine().visible.read().unwrap();
+    let visible = store.engine().visible.settled().unwrap();
     let entries = visible.state.walk("", true).unwrap();
     (entries, visible.state.digest(), visible.position.sequence)
 }

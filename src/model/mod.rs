@@ -52,5 +52,6 @@ pub(crate) use batch::Acknowledgement;
 pub(crate) use copy::{EntryName, Stored};
 pub(crate) use key::{Relation, ancestors, parent, relation};
 pub(crate) use load::{Loader, NameRef, StoredRef};
-pub(crate) use overlay::Decisions;
+pub(crate) use overlay::{Decisions, Layer};
 pub(crate) use record::{Changes, Run, Runs};
+pub(crate) use state::RecordApplied;

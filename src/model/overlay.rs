@@ -165,7 +165,12 @@ impl Decisions {
         }
     }
 
-    fn value<'a>(&'a self, view: &'a dyn View, path: &str, name: &str) -> Option<(&'a Arc<str>, &'a Value)> {
+    pub(crate) fn value<'a>(
+        &'a self,
+        view: &'a dyn View,
+        path: &str,
+        name: &str,
+    ) -> Option<(&'a Arc<str>, &'a Value)> {
         let decided = self.keys.get(path);
         if let Some(value) = decided.and_then(|decided| decided.values.get(name)) {
             return value.as_ref().map(|(name, value)| (name, value));

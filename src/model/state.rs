@@ -9,7 +9,7 @@ use super::folded::Folded;
 use super::key;
 use super::keys::{KeyId, Keys};
 use super::names::Names;
-use super::record::RecordView;
+use super::record::{Changes, RecordView, Runs};
 use super::sorted::Place;
 use super::value::Value;
 use super::values::StoredValue;
@@ -74,31 +74,7 @@ impl State {
     /// Does what the record says, blindly: what is already so stays so, and missing parents are made, so that a
     /// record can be applied to a state that has seen some of it. `time` is the record's commit time.
     pub fn apply(&mut self, record: RecordView<'_>, time: i64) {
-        for run in record.runs() {
-            // All changes of a run are of one key: it is folded and found once.
-            let folded = Folded::of(run.key);
-            let mut id = None;
-            for change in run.changes() {
-                match change.kind() {
-                    CommandKind::CreateKey => id = Some(self.create(&folded, run.key, time)),
-                    CommandKind::DeleteKey => {
-                        self.delete(&folded, time);
-                        id = None;
-                    }
-                    CommandKind::SetValue => {
-                        let id = *id.get_or_insert_with(|| self.create(&folded, run.key, time));
-                        self.set_value(id, &folded, &change, time);
-                    }
-                    CommandKind::DeleteValue => {
-                        id = id.or_else(|| self.keys.find(&folded));
-                        if let Some(id) = id {
-                            self.delete_value(id, &folded, &change, time);
-                        }
-                    }
-                    CommandKind::ValueDeleted => {}
-                }
-            }
-        }
+        RecordApplied::new(record, time).step(self, usize::MAX);
     }
 
     /// Adds a key that is not there yet below another one, which does not know of it yet. The path is spelled as it is stored
@@ -300,6 +276,85 @@ impl State {
             if recursive {
                 self.walk_below(*child, &path, true, entries);
             }
+        }
+    }
+}
+
+/// A record on its way into the state, as [`State::apply`] does it, in steps. Nothing else changes the state in between.
+pub(crate) struct RecordApplied<'a> {
+    runs: Runs<'a>,
+    run: Option<RunApplied<'a>>,
+    time: i64,
+}
+
+/// All changes of a run are of one key: it is folded and found once.
+struct RunApplied<'a> {
+    key: &'a str,
+    folded: Folded<'a>,
+    id: Option<KeyId>,
+    changes: Changes<'a>,
+}
+
+impl<'a> RecordApplied<'a> {
+    pub(crate) fn new(record: RecordView<'a>, time: i64) -> RecordApplied<'a> {
+        RecordApplied {
+            runs: record.runs(),
+            run: None,
+            time,
+        }
+    }
+
+    /// Applies so many changes more. False once there are none left.
+    pub(crate) fn step(&mut self, state: &mut State, count: usize) -> bool {
+        let mut left = count;
+        loop {
+            if self.run.is_none() {
+                let Some(run) = self.runs.next() else {
+                    return false;
+                };
+                self.run = Some(RunApplied {
+                    key: run.key,
+                    folded: Folded::of(run.key),
+                    id: None,
+                    changes: run.changes(),
+                });
+            }
+            if let Some(run) = &mut self.run {
+                while left > 0
+                    && let Some(change) = run.changes.next()
+                {
+                    run.apply(state, &change, self.time);
+                    left -= 1;
+                }
+            }
+            if left == 0 {
+                return true;
+            }
+            self.run = None;
+        }
+    }
+}
+
+impl RunApplied<'_> {
+    fn apply(&mut self, state: &mut State, change: &Change<'_>, time: i64) {
+        let RunApplied { key, folded, id, .. } = self;
+        match change.kind() {
+            CommandKind::CreateKey => *id = Some(state.create(folded, key, time)),
+            CommandKind::DeleteKey => {
+                state.delete(folded, time);
+                *id = None;
+            }
+            CommandKind::SetValue => {
+                let id = *id.get_or_insert_with(|| state.create(folded, key, time));
+                state.set_value(id, folded, change, time);
+            }
+            CommandKind::DeleteValue => {
+                *id = id.or_else(|| state.keys.find(folded));
+                if let Some(id) = *id {
+                    state.delete_value(id, folded, change, time);
+                }
+            }
+            CommandKind::ValueDeleted => {}
         }
     }
 }
