@@ -68,21 +68,28 @@ pub(super) fn eq_folded_bytes(name: &[u8], folded: &[u8]) -> bool {
     is_same_ascii(name, folded) || cmp_folded_bytes(name, folded).is_eq()
 }
 
-/// Whether `name` is ASCII of eight bytes or more, and the upper case of it is `folded`: eight at a time, the last of which may
+/// Whether `name` is ASCII of four bytes or more, and the upper case of it is `folded`: eight at a time, the last of which may
 /// have been compared before. The usual case of names that are equal, in few steps.
 fn is_same_ascii(name: &[u8], folded: &[u8]) -> bool {
     if name.len() != folded.len() {
         return false;
     }
-    let is_same = |a: &[u8; 8], b: &[u8; 8]| {
-        let (a, b) = (u64::from_be_bytes(*a), u64::from_be_bytes(*b));
-        a & NOT_ASCII == 0 && upper_ascii(a) == b
-    };
-    let (Some(a), Some(b)) = (name.last_chunk(), folded.last_chunk()) else {
-        return false;
-    };
-    let chunks = name.as_chunks().0.iter().zip(folded.as_chunks().0);
-    is_same(a, b) && chunks.into_iter().all(|(a, b)| is_same(a, b))
+    let is_same = |a: u64, b: u64| a & NOT_ASCII == 0 && upper_ascii(a) == b;
+    if let (Some(a), Some(b)) = (name.last_chunk(), folded.last_chunk()) {
+        let chunks = name.as_chunks().0.iter().zip(folded.as_chunks().0);
+        let is_same = |a: &[u8; 8], b: &[u8; 8]| is_same(u64::from_be_bytes(*a), u64::from_be_bytes(*b));
+        return is_same(a, b) && chunks.into_iter().all(|(a, b)| is_same(a, b));
+    }
+    match (four_to_seven(name), four_to_seven(folded)) {
+        (Some(a), Some(b)) => is_same(a, b),
+        _ => false,
+    }
+}
+
+/// All of four to seven bytes, some of them twice.
+fn four_to_seven(bytes: &[u8]) -> Option<u64> {
+    let half = |half: &[u8; 4]| u64::from(u32::from_be_bytes(*half));
+    Some(half(bytes.first_chunk()?) << 32 | half(bytes.last_chunk()?))
 }
 
 /// How `fold(name)` is ordered to `folded`, without allocating.

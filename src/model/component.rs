@@ -51,13 +51,16 @@ impl Component {
     /// The path above, if this is the last component of a folded path, or all of it.
     pub(super) fn strip_from<'a>(&self, folded: &'a [u8]) -> Option<&'a [u8]> {
         let name = self.as_bytes();
-        let start = folded.len().checked_sub(name.len());
         // What is folded is mostly as long as it was. No name has a separator.
-        if let Some((above, last)) = start.and_then(|start| folded.split_at_checked(start))
-            && (above.is_empty() || above.ends_with(SEPARATOR))
+        if let Some(start) = folded.len().checked_sub(name.len())
+            && let Some((above, last)) = folded.split_at_checked(start)
             && eq_folded_bytes(name, last)
         {
-            return Some(above.strip_suffix(SEPARATOR).unwrap_or(above));
+            match above {
+                [] => return Some(above),
+                [above @ .., b'\\'] => return Some(above),
+                _ => {}
+            }
         }
         let start = folded.iter().rposition(|byte| [*byte] == *SEPARATOR);
         let (above, last) = match start {
