@@ -24,8 +24,9 @@ const NOTE_EXTENSION: &str = "trimmed";
 const SIDECAR_EXTENSION: &str = "index";
 const SNAPSHOT_EXTENSION: &str = "snapshot";
 /// A file that is being written, to be renamed when it is whole. What a crash leaves of it is removed.
-const NEXT_SEGMENT: &str = "next.segment";
 const UNFINISHED_EXTENSION: &str = "unfinished";
+/// Of a segment that is made ahead of need.
+const NEXT_SEGMENT: &str = "next.segment";
 const PORT_LOCK: &str = ".lock";
 /// A lock that another process holds is tried again this often.
 const CREATION_RETRY: Duration = Duration::from_millis(1);

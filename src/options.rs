@@ -192,7 +192,8 @@ impl Options {
     }
 
     /// The environment that the store's files live in; the operating system's by default. The tree knows of that
-    /// one only, and is turned off; so is what keeps the store by itself ([`keep`](Options::keep)).
+    /// one only, and is turned off; so is what keeps the store by itself ([`keep`](Options::keep)). Where segments are longer than 1 MiB, a
+    /// thread makes files beside who commits.
     #[must_use]
     pub fn env(mut self, env: Arc<dyn Env>) -> Options {
         self.env = env;

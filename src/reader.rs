@@ -41,7 +41,7 @@ pub struct Stat {
     pub replayed: u64,
     /// Files of the journal, and their bytes.
     pub segments: u64,
-    /// Bytes of the journal's files, the zeroes ahead of need included.
+    /// Bytes of the journal's files, the zeroes ahead of need included; a segment that is made ahead of need is none of them yet.
     pub journal_bytes: u64,
     /// Keys; the root is not counted.
     pub keys: u64,
@@ -322,13 +322,15 @@ impl Reader {
         let source = &*self.source;
         let (segments, journal_bytes) = source.journal().size()?;
         let ports = names(source)?.len() as u64;
+        // Before the state is held: a follower looks at it for this.
+        let opened = source.opened();
         source.read(|visible| Stat {
             epoch: source.epoch(),
             first_sequence: source.journal().first_sequence(),
             durable_sequence: visible.position.sequence,
             tree_sequence: source.tree_sequence(),
-            opened_from: source.opened().from,
-            replayed: source.opened().replayed,
+            opened_from: opened.from,
+            replayed: opened.replayed,
             segments,
             journal_bytes,
             keys: visible.state.key_count(),

@@ -22,7 +22,7 @@ const BEHIND_TIMES: u64 = 2;
 /// has a fifth of one processor and of the disk at most, however much is committed.
 const PAUSE: Duration = Duration::from_millis(250);
 const PAUSE_TIMES: u32 = 4;
-/// A round works so long without a pause: what is touched again and again meanwhile is never copied to its end by less.
+/// A round works so long without a pause, and may come to its end in that time although all of it is touched again and again.
 const WORK: Duration = Duration::from_millis(250);
 /// Names that are looked up at a time, under the state's lock.
 const SLICE_NAMES: usize = 1000;
@@ -219,6 +219,9 @@ impl Shared {
                         "the journal was trimmed before the tree had followed: made anew"
                     );
                     self.tree_sequence.store(0, Ordering::Release);
+                    if let Some(Err(fault)) = number.map(|number| self.folders.remove(number)) {
+                        tracing::warn!(%fault, "its folder could not be removed");
+                    }
                     if self.pause(PAUSE * PAUSE_TIMES) {
                         return;
                     }

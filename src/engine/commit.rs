@@ -3,7 +3,6 @@
 
 use super::Engine;
 use super::groups::{Join, Led};
-use super::visible::Showing;
 use crate::error::{Error, Result};
 use crate::journal::{AppendError, FrameKind, Pending, Position, Writer};
 use crate::model::{Batch, Decisions, Limits, PlainWrite, Record, View};
@@ -114,14 +113,12 @@ impl Forming {
     }
 }
 
-/// What is decided may be half there after a panic: nobody goes on with it.
-struct PoisonOnPanic<'a>(&'a Engine);
+/// What is decided may be half there after a panic: nobody goes on with it. Forgotten once all of it is there.
+struct Deciding<'a>(&'a Engine);
 
-impl Drop for PoisonOnPanic<'_> {
+impl Drop for Deciding<'_> {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.poison(Error::LeaderPanicked);
-        }
+        self.0.poison(Error::LeaderPanicked);
     }
 }
 
@@ -199,14 +196,30 @@ impl Engine {
         };
         match appended {
             Ok(()) => {
-                let position = self.publish_head(&writer);
+                let position = writer.position();
+                let records: Vec<_> = members
+                    .iter()
+                    .filter_map(|member| Some(member.record()?.view()))
+                    .collect();
+                if records.is_empty() {
+                    // Refusals, and what they may rest on is durable.
+                    led.hand_over(|_| ());
+                    return led.answer(answers(&members, position, time));
+                }
+                self.publish_head(position);
                 // Held before anybody decides on the state without what is under way.
                 let (showing, decisions) =
                     led.hand_over(|forming| (self.visible.begin(), std::mem::take(&mut forming.under_way)));
                 drop(writer);
                 // A panic has left the state half changed: its members are told that nobody knows.
                 let Ok(showing) = showing else { return };
-                led.answer(self.show(showing, &members, decisions, position, time));
+                let once_shown = || self.tell_ports(&members);
+                if showing
+                    .show(&records, decisions, position, time, once_shown)
+                    .is_ok()
+                {
+                    led.answer(answers(&members, position, time));
+                }
             }
             Err(AppendError::Refused(error)) => {
                 let answers = led.hand_over(|forming| {
@@ -246,11 +259,17 @@ impl Engine {
             Err(AppendError::Refused(error)) => return Err(error),
             Err(AppendError::Failed(error)) => return Err(self.fail(error)),
         }
-        let position = self.publish_head(writer);
-        let Ok(showing) = self.visible.begin() else {
-            return self.abandoned();
-        };
-        let mut answers = self.show(showing, &alone, decided, position, time);
+        let position = writer.position();
+        if let Some(record) = alone[0].record() {
+            self.publish_head(position);
+            let once_shown = || self.tell_ports(&alone);
+            let shown = self
+                .visible
+                .begin()
+                .and_then(|showing| showing.show(&[record.view()], decided, position, time, once_shown));
+            shown.map_err(|error| self.fail(error))?;
+        }
+        let mut answers = answers(&alone, position, time);
         answers.pop().unwrap_or_else(|| self.abandoned())
     }
 
@@ -270,11 +289,11 @@ impl Engine {
     /// # Errors
     /// The outer: a panic has left the state half changed.
     fn decide(&self, forming: &mut Forming, request: &Request) -> Result<Result<Record>> {
-        let _guard = PoisonOnPanic(self);
-        match self.visible.now() {
-            Ok(visible) => Ok(forming.decide(&visible.view(), request, &self.limits)),
-            Err(error) => Err(self.fail(error)),
-        }
+        let visible = self.visible.now().map_err(|error| self.fail(error))?;
+        let deciding = Deciding(self);
+        let decision = forming.decide(&visible.view(), request, &self.limits);
+        std::mem::forget(deciding);
+        Ok(decision)
     }
 
     fn check_commits(&self) -> Result<()> {
@@ -289,8 +308,7 @@ impl Engine {
     }
 
     /// Shows what has become durable to the next life of the store, and to other processes.
-    fn publish_head(&self, writer: &Writer) -> Position {
-        let position = writer.position();
+    fn publish_head(&self, position: Position) {
         self.head.publish(|head| {
             head.durable_sequence = position.sequence;
             head.frame_checksum = position.checksum;
@@ -298,36 +316,6 @@ impl Engine {
             head.offset = position.offset;
             head.epoch = self.epoch();
         });
-        position
-    }
-
-    /// Shows the group's records, which are durable, wakes the ports that show them, and answers each.
-    fn show(
-        &self,
-        showing: Showing<'_>,
-        members: &[Member],
-        decisions: Decisions,
-        position: Position,
-        time: i64,
-    ) -> Vec<Result<Commit>> {
-        let records = members.iter().filter_map(|member| Some(member.record()?.view()));
-        let records: Vec<_> = records.collect();
-        let mut sequence = position.sequence - records.len() as u64;
-        showing.show(&records, decisions, position, time, || self.tell_ports(members));
-        let answer = |member: &Member| {
-            if let Err(error) = &member.decision {
-                return Err(error.clone());
-            }
-            let recorded = member.record().map(|_| {
-                sequence += 1;
-                sequence
-            });
-            Ok(Commit {
-                sequence: recorded,
-                time,
-            })
-        };
-        members.iter().map(answer).collect()
     }
 
     /// Wakes the ports that show one of the batches. None shows a plain write.
@@ -337,6 +325,23 @@ impl Engine {
         self.waiters
             .tell_of(batches.filter_map(|member| Some(member.record()?.view())));
     }
+}
+
+/// What each of a group is told, whose last record is the one before the position.
+fn answers(members: &[Member], position: Position, time: i64) -> Vec<Result<Commit>> {
+    let records = members.iter().filter(|member| member.record().is_some()).count();
+    let mut last = position.sequence - records as u64;
+    let answer = |member: &Member| {
+        if let Err(error) = &member.decision {
+            return Err(error.clone());
+        }
+        let sequence = member.record().map(|_| {
+            last += 1;
+            last
+        });
+        Ok(Commit { sequence, time })
+    };
+    members.iter().map(answer).collect()
 }
 
 /// Makes the group's records durable.

@@ -7,8 +7,8 @@ use crate::sync::{Arc, Condvar, Mutex, MutexGuard, lock, wait};
 #[derive(Debug)]
 pub(crate) struct Groups<F, R> {
     state: Mutex<State<F, R>>,
-    /// A group was taken, so that there is room in the next.
-    taken: Condvar,
+    /// There is room, or another one's turn to try.
+    room: Condvar,
 }
 
 // Whoever notifies knows whether anybody waits: notifying is a system call all the same, and a lone caller makes none.
@@ -19,8 +19,9 @@ struct State<F, R> {
     /// Of the members of the forming group.
     turn: Arc<Turn<R>>,
     members: usize,
-    /// Callers that wait for room.
-    refused: usize,
+    /// Callers that have waited for room so far, and those of them that have had their turn: they join in the order in which they came.
+    tickets: u64,
+    served: u64,
     /// Whether a group is being led, or a member of the forming one was told to.
     has_leader: bool,
 }
@@ -117,6 +118,13 @@ impl<R> Turn<R> {
     }
 }
 
+impl<F, R> State<F, R> {
+    /// Callers that wait for room.
+    fn waiting(&self) -> u64 {
+        self.tickets - self.served
+    }
+}
+
 impl<F, R> Groups<F, R> {
     pub(crate) fn new(forming: F) -> Groups<F, R> {
         Groups {
@@ -124,10 +132,11 @@ impl<F, R> Groups<F, R> {
                 forming,
                 turn: Turn::new(),
                 members: 0,
-                refused: 0,
+                tickets: 0,
+                served: 0,
                 has_leader: false,
             }),
-            taken: Condvar::new(),
+            room: Condvar::new(),
         }
     }
 
@@ -143,16 +152,29 @@ impl<F, R> Groups<F, R> {
         abandoned: &dyn Fn() -> R,
     ) -> R {
         let mut state = lock(&self.state);
-        loop {
-            match join(&mut state.forming) {
-                Join::Member => break,
-                Join::Answered(result) => return result,
-                Join::Full => {
-                    state.refused += 1;
-                    state = wait(&self.taken, state);
-                    state.refused -= 1;
+        // Nobody overtakes who waits for room.
+        let mut joined = match state.waiting() {
+            0 => join(&mut state.forming),
+            _ => Join::Full,
+        };
+        if matches!(joined, Join::Full) {
+            let ticket = state.tickets;
+            state.tickets += 1;
+            while matches!(joined, Join::Full) {
+                state = wait(&self.room, state);
+                if state.served == ticket {
+                    state.served += 1;
+                    // Before it is tried: if that panics, the next one has its turn all the same.
+                    self.room.notify_all();
+                    joined = join(&mut state.forming);
+                    if matches!(joined, Join::Full) {
+                        state.served -= 1;
+                    }
                 }
             }
+        }
+        if let Join::Answered(result) = joined {
+            return result;
         }
         let place = state.members;
         state.members += 1;
@@ -186,8 +208,8 @@ impl<F, R> Groups<F, R> {
             is_answered: false,
         };
         let taken = take(&mut state.forming);
-        if state.refused > 0 {
-            self.taken.notify_all();
+        if state.waiting() > 0 {
+            self.room.notify_all();
         }
         (taken, led)
     }
@@ -202,7 +224,12 @@ impl<F, R> Led<'_, F, R> {
         self.is_handed_over = true;
         match state.members {
             0 => state.has_leader = false,
-            _ => state.turn.offer_lead(),
+            _ => {
+                let turn = Arc::clone(&state.turn);
+                // Who is woken takes the group, and needs the lock for that.
+                drop(state);
+                turn.offer_lead();
+            }
         }
         prepared
     }
@@ -271,144 +298,7 @@ impl<F, R> Groups<F, R> {
 }
 
 #[cfg(all(test, not(clusdb_loom)))]
-mod tests {
-    use std::panic::{AssertUnwindSafe, catch_unwind};
-    use std::sync::Barrier;
-    use std::sync::atomic::{AtomicU32, Ordering};
-
-    use super::*;
-
-    type Numbers = Groups<Vec<u32>, Option<u32>>;
-    type LedNumbers<'a> = Led<'a, Vec<u32>, Option<u32>>;
-
-    /// Each gets its number and 7.
-    fn answer(numbers: Vec<u32>, mut led: LedNumbers<'_>) {
-        led.hand_over(|_| ());
-        led.answer(numbers.into_iter().map(|number| Some(number + 7)));
-    }
-
-    fn submit(groups: &Numbers, number: u32, lead: impl FnOnce(Vec<u32>, LedNumbers<'_>)) -> Option<u32> {
-        let join = |forming: &mut Vec<u32>| {
-            forming.push(number);
-            Join::Member
-        };
-        groups.submit(join, std::mem::take, lead, &|| None)
-    }
-
-    #[test]
-    fn every_caller_gets_its_own_result_and_they_are_led_in_the_order_in_which_they_joined() {
-        let groups = Numbers::new(Vec::new());
-        let (joined, led) = (Mutex::new(Vec::<u32>::new()), Mutex::new(Vec::<u32>::new()));
-        std::thread::scope(|scope| {
-            for caller in 0..8 {
-                let (groups, joined, led) = (&groups, &joined, &led);
-                scope.spawn(move || {
-                    for number in 0..200 {
-                        let number = caller * 1000 + number;
-                        let join = |forming: &mut Vec<u32>| {
-                            forming.push(number);
-                            lock(joined).push(number);
-                            Join::Member
-                        };
-                        let lead = |numbers: Vec<u32>, of: Led<'_, _, _>| {
-                            lock(led).extend(&numbers);
-                            answer(numbers, of);
-                        };
-                        let result = groups.submit(join, std::mem::take, lead, &|| None);
-                        assert_eq!(result, Some(number + 7));
-                    }
-                });
-            }
-        });
-        assert_eq!(lock(&joined).len(), 1600);
-        assert_eq!(*lock(&joined), *lock(&led));
-    }
-
-    #[test]
-    fn a_group_that_was_handed_over_is_still_under_way_while_the_next_is_led() {
-        let groups = Numbers::new(Vec::new());
-        let second_is_through = Barrier::new(2);
-        std::thread::scope(|scope| {
-            let lead = |numbers, mut led: Led<'_, _, _>| {
-                led.hand_over(|_| ());
-                scope.spawn(|| {
-                    assert_eq!(submit(&groups, 2, answer), Some(9));
-                    second_is_through.wait();
-                });
-                second_is_through.wait();
-                led.answer(Vec::into_iter(numbers).map(Some));
-            };
-            assert_eq!(submit(&groups, 1, lead), Some(1));
-        });
-    }
-
-    #[test]
-    fn who_finds_no_room_joins_the_next_group() {
-        let groups = Numbers::new(Vec::new());
-        let asked = AtomicU32::new(0);
-        let submit = |number, lead: &dyn Fn(Vec<u32>, LedNumbers<'_>)| {
-            let join = |forming: &mut Vec<u32>| {
-                asked.fetch_add(1, Ordering::SeqCst);
-                if !forming.is_empty() {
-                    return Join::Full;
-                }
-                forming.push(number);
-                Join::Member
-            };
-            groups.submit(join, std::mem::take, lead, &|| None)
-        };
-        std::thread::scope(|scope| {
-            let wait_for = |count| {
-                while asked.load(Ordering::SeqCst) < count {
-                    std::thread::yield_now();
-                }
-            };
-            let lead = |numbers, led: Led<'_, _, _>| {
-                // The second is the next group, and the third has found no room in it.
-                scope.spawn(|| assert_eq!(submit(2, &answer), Some(9)));
-                wait_for(2);
-                scope.spawn(|| assert_eq!(submit(3, &answer), Some(10)));
-                wait_for(3);
-                answer(numbers, led);
-            };
-            assert_eq!(submit(1, &lead), Some(8));
-        });
-        assert!(asked.load(Ordering::SeqCst) > 3, "the third was asked again");
-    }
-
-    /// Crash story 8: a leader that panics does not leave its followers waiting for ever.
-    #[test]
-    fn a_leader_that_panics_wakes_its_followers_and_the_next_group_is_led() {
-        let groups = Numbers::new(Vec::new());
-        let led = AtomicU32::new(0);
-        let barrier = Barrier::new(4);
-        let abandoned = std::thread::scope(|scope| {
-            let callers: Vec<_> = (0..4)
-                .map(|number| {
-                    let (groups, led, barrier) = (&groups, &led, &barrier);
-                    scope.spawn(move || {
-                        barrier.wait();
-                        let lead = |_: Vec<u32>, _led: LedNumbers<'_>| {
-                            // The first waits until the others have joined, so that the second group has all of them.
-                            if led.fetch_add(1, Ordering::SeqCst) == 0 {
-                                while lock(&groups.state).members < 3 {
-                                    std::thread::yield_now();
-                                }
-                            }
-                            panic!("a leader's panic, on purpose");
-                        };
-                        catch_unwind(AssertUnwindSafe(|| submit(groups, number, lead)))
-                    })
-                })
-                .collect();
-            let results = callers.into_iter().map(|caller| caller.join().unwrap());
-            results.filter(|result| matches!(result, Ok(None))).count()
-        });
-        assert_eq!(led.load(Ordering::SeqCst), 2);
-        assert_eq!(abandoned, 2, "the followers of the second group were told");
-        assert_eq!(submit(&groups, 9, answer), Some(16));
-    }
-}
+mod tests;
 
 #[cfg(all(test, clusdb_loom))]
 mod models {

@@ -261,3 +261,70 @@ fn a_panic_while_committing_poisons_the_store_and_leaves_it_readable_by_the_next
     assert_eq!(engine.read(|visible| visible.position.sequence).unwrap(), 1);
     engine.commit(creation("B")).unwrap();
 }
+
+/// A destructor that commits is no leader that panics.
+#[test]
+fn a_commit_while_its_thread_unwinds_is_like_any_other() {
+    struct Session(Arc<Engine>, Arc<std::sync::Mutex<Option<Result<Commit>>>>);
+    impl Drop for Session {
+        fn drop(&mut self) {
+            *self.1.lock().unwrap() = Some(self.0.commit(creation("Offline")));
+        }
+    }
+    let (probe, folder) = (Probe::new(), tempfile::tempdir().unwrap());
+    let (engine, answer) = (open(&probe, &folder), Arc::default());
+    let session = Session(Arc::clone(&engine), Arc::clone(&answer));
+    let panics = std::panic::AssertUnwindSafe(|| {
+        let _session = session;
+        panic!("a panic of the store's owner, on purpose");
+    });
+    assert!(std::panic::catch_unwind(panics).is_err());
+    let answer = answer.lock().unwrap().take().unwrap();
+    assert_eq!(answer.unwrap().sequence(), Some(1));
+    assert_eq!(engine.commit(creation("Online")).unwrap().sequence(), Some(2));
+}
+
+/// What is made ahead of need is made by a thread, which has ended when another process may open the store.
+#[test]
+fn the_store_is_not_given_back_before_its_threads_have_ended() {
+    let (probe, folder) = (Probe::new(), tempfile::tempdir().unwrap());
+    let path = folder.path().join("store");
+    let options = Options::new().env(probe.env()).segment_size_bytes(2 << 20);
+    let engine = Engine::open(&options, &path).unwrap();
+    let (begun, has_begun) = mpsc::channel();
+    let (go_on, may_go_on) = mpsc::channel();
+    let mut is_first = true;
+    probe.rule(move |op| {
+        let is_meant = matches!(op, Op::Sync(file) if file == "next.segment.unfinished");
+        if is_meant && std::mem::take(&mut is_first) {
+            begun.send(()).unwrap();
+            may_go_on.recv().unwrap();
+        }
+        Fate::Done
+    });
+    // Nothing else is done with files once the thread has begun.
+    for number in 0_u8.. {
+        if lock(&engine.writer).position().offset > 1 << 20 {
+            break;
+        }
+        let mut batch = Batch::at(&KeyPath::root());
+        batch
+            .set_value("v", Value::binary(vec![number; 100 << 10]))
+            .unwrap();
+        engine.commit(batch).unwrap();
+    }
+    has_begun.recv().unwrap();
+    std::thread::scope(|scope| {
+        let closing = scope.spawn(|| Source::close(&*engine));
+        while !engine.is_closed.load(Ordering::Acquire) {
+            std::thread::yield_now();
+        }
+        assert!(matches!(Engine::open(&options, &path), Err(Error::InUse { .. })));
+        go_on.send(()).unwrap();
+        closing.join().unwrap().unwrap();
+    });
+    let names = std::fs::read_dir(path.join("journal")).unwrap();
+    let names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names.len(), 1, "{names:?}");
+    Engine::open(&options, &path).unwrap();
+}

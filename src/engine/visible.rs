@@ -2,17 +2,20 @@
 //! a port never shows a change that a read does not.
 //!
 //! A large group is shown at once and applied in steps: meanwhile what it has decided lies over the state, and values are found through
-//! that. So no get waits for long. All else that reads waits until the state is settled.
+//! that, so that no get waits for all of it. All else that reads waits until the state is settled.
+
+use std::sync::TryLockError;
 
 use crate::error::{Error, Result};
 use crate::journal::Position;
 use crate::model::{Decisions, Layer, RecordApplied, RecordView, State, Value, View};
+use crate::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use crate::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, lock, yield_now};
 
-/// A group of no more changes is applied in one hold of the lock: about as long as it takes to wake somebody.
-const SMALL_CHANGES: usize = if cfg!(clusdb_loom) { 4 } else { 512 };
-/// Of a larger one, so many are applied in one hold.
-const STEP_CHANGES: usize = if cfg!(clusdb_loom) { 1 } else { 16 };
+/// A group that costs no more is applied in one hold of the lock: about as long as it takes to wake somebody.
+const SMALL_COST: usize = if cfg!(clusdb_loom) { 4 } else { 512 };
+/// Of a larger one, as much is applied in one hold.
+const STEP_COST: usize = if cfg!(clusdb_loom) { 1 } else { 16 };
 
 /// The state as it is shown.
 #[derive(Debug)]
@@ -28,14 +31,16 @@ pub(crate) struct Visible {
 pub(crate) struct Published {
     visible: RwLock<Visible>,
     /// Held as long as anything lies over the state.
-    turn: Mutex<()>,
+    applying: Mutex<()>,
+    /// Who has not got the lock at once, to read.
+    waiting: AtomicUsize,
 }
 
 /// The right to show the next group: nobody reads the state meanwhile.
 pub(super) struct Showing<'a> {
-    shown: &'a Published,
+    published: &'a Published,
     visible: RwLockWriteGuard<'a, Visible>,
-    turn: MutexGuard<'a, ()>,
+    applying: MutexGuard<'a, ()>,
 }
 
 impl Visible {
@@ -70,7 +75,8 @@ impl Published {
     pub(super) fn new(visible: Visible) -> Published {
         Published {
             visible: RwLock::new(visible),
-            turn: Mutex::new(()),
+            applying: Mutex::new(()),
+            waiting: AtomicUsize::new(0),
         }
     }
 
@@ -84,16 +90,34 @@ impl Published {
             return Ok(visible);
         }
         drop(visible);
-        let _turn = lock(&self.turn);
-        self.now()
+        let _applying = lock(&self.applying);
+        let visible = self.now()?;
+        // What nobody applies any more was left by a panic.
+        visible
+            .is_settled()
+            .then_some(visible)
+            .ok_or(Error::LeaderPanicked)
     }
 
-    /// The state under what lies over it. Waits for a step of an application at most.
+    /// The state under what lies over it. Waits for a step of an application, and for who decides beside it.
     ///
     /// # Errors
     /// Those of [`Published::settled`].
     pub(super) fn now(&self) -> Result<RwLockReadGuard<'_, Visible>> {
-        self.visible.read().map_err(|_| Error::LeaderPanicked)
+        match self.visible.try_read() {
+            Ok(visible) => Ok(visible),
+            Err(TryLockError::Poisoned(_)) => Err(Error::LeaderPanicked),
+            Err(TryLockError::WouldBlock) => {
+                self.waiting.fetch_add(1, Relaxed);
+                let visible = self.visible.read();
+                self.waiting.fetch_sub(1, Relaxed);
+                visible.map_err(|_| Error::LeaderPanicked)
+            }
+        }
+    }
+
+    fn write(&self) -> Result<RwLockWriteGuard<'_, Visible>> {
+        self.visible.write().map_err(|_| Error::LeaderPanicked)
     }
 
     /// Waits until what was shown before is applied.
@@ -101,66 +125,65 @@ impl Published {
     /// # Errors
     /// Those of [`Published::settled`].
     pub(super) fn begin(&self) -> Result<Showing<'_>> {
-        let turn = lock(&self.turn);
-        let visible = self.visible.write().map_err(|_| Error::LeaderPanicked)?;
+        let applying = lock(&self.applying);
+        let visible = self.write()?;
+        if !visible.is_settled() {
+            return Err(Error::LeaderPanicked);
+        }
         Ok(Showing {
-            shown: self,
+            published: self,
             visible,
-            turn,
+            applying,
         })
     }
 }
 
 impl Showing<'_> {
-    /// Shows the records, whose decisions these are, up to the position, and applies them. `show` is called once they are shown.
+    /// Shows the records, whose decisions these are, up to the position, and applies them. `once_shown` is called in between, where they
+    /// are many: a panic there leaves the state in doubt.
+    ///
+    /// # Errors
+    /// Those of [`Published::settled`].
     pub(super) fn show(
         self,
         records: &[RecordView<'_>],
         decisions: Decisions,
         position: Position,
         time: i64,
-        show: impl FnOnce(),
-    ) {
+        once_shown: impl FnOnce(),
+    ) -> Result<()> {
         let Showing {
-            shown,
+            published,
             mut visible,
-            turn,
+            applying,
         } = self;
+        let applied = records.iter().map(|record| RecordApplied::new(*record, time));
         visible.position = position;
-        let changes: usize = records.iter().map(RecordView::len).sum();
-        if changes <= SMALL_CHANGES {
-            records
-                .iter()
-                .for_each(|record| visible.state.apply(*record, time));
+        if records.iter().map(RecordView::cost).sum::<usize>() <= SMALL_COST {
+            for mut record in applied {
+                record.step(&mut visible.state, usize::MAX);
+            }
             drop(visible);
-            drop(turn);
-            show();
-            return;
+            drop(applying);
+            once_shown();
+            return Ok(());
         }
         visible.over = decisions;
         drop(visible);
-        show();
-        for record in records {
-            let mut applied = RecordApplied::new(*record, time);
-            let mut is_more = true;
-            while is_more {
-                let Ok(mut visible) = shown.visible.write() else {
-                    return;
-                };
-                is_more = applied.step(&mut visible.state, STEP_CHANGES);
-                drop(visible);
-                // Who waits gets in between.
-                yield_now();
+        once_shown();
+        for mut record in applied {
+            while record.step(&mut published.write()?.state, STEP_COST) {
+                // Who waits gets in between: the lock alone would let the same thread have it again.
+                if published.waiting.load(Relaxed) > 0 {
+                    yield_now();
+                }
             }
         }
-        let Ok(mut visible) = shown.visible.write() else {
-            return;
-        };
-        let over = std::mem::take(&mut visible.over);
-        drop(visible);
-        drop(turn);
+        let over = std::mem::take(&mut published.write()?.over);
+        drop(applying);
         // Much to be freed, perhaps, and nobody waits for it.
         drop(over);
+        Ok(())
     }
 }
 
@@ -171,7 +194,7 @@ mod tests {
     use super::*;
     use crate::model::{Batch, KeyPath, Limits, Record};
 
-    const VALUES: u32 = 2 * SMALL_CHANGES as u32;
+    const VALUES: u32 = 2 * SMALL_COST as u32;
 
     fn position(sequence: u64) -> Position {
         Position {
@@ -198,7 +221,8 @@ mod tests {
     fn show(published: &Published, number: u32, show: impl FnOnce()) {
         let (record, decisions) = decide(&published.settled().unwrap(), number);
         let showing = published.begin().unwrap();
-        showing.show(&[record.view()], decisions, position(number.into()), 7, show);
+        let at = position(number.into());
+        showing.show(&[record.view()], decisions, at, 7, show).unwrap();
     }
 
     /// The number of the first and of the last value.
@@ -233,7 +257,15 @@ mod tests {
     fn who_reads_beside_a_large_group_never_sees_a_part_of_it() {
         let published = Published::new(Visible::new(State::new(), position(0)));
         let is_over = AtomicBool::new(false);
+        /// Also when the test fails.
+        struct End<'a>(&'a AtomicBool);
+        impl Drop for End<'_> {
+            fn drop(&mut self) {
+                self.0.store(true, Ordering::Release);
+            }
+        }
         std::thread::scope(|scope| {
+            let _end = End(&is_over);
             let mut last = 0;
             scope.spawn(|| {
                 while !is_over.load(Ordering::Acquire) {
@@ -258,7 +290,33 @@ mod tests {
             for number in 1..=200 {
                 show(published, number, || ());
             }
-            is_over.store(true, Ordering::Release);
+        });
+    }
+
+    /// Neither is what a panic has left over the state taken for the state, nor is anything shown on it.
+    #[test]
+    fn a_panic_between_showing_and_applying_leaves_nothing_that_is_taken_for_settled() {
+        let published = Published::new(Visible::new(State::new(), position(0)));
+        show(&published, 1, || ());
+        let panics = || show(&published, 2, || panic!("a waker's panic, on purpose"));
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(panics)).unwrap_err();
+        assert!(matches!(published.settled(), Err(Error::LeaderPanicked)));
+        assert!(matches!(published.begin().err(), Some(Error::LeaderPanicked)));
+    }
+
+    /// What was decided while a group is applied was decided on all of it.
+    #[test]
+    fn who_decides_beside_a_large_group_decides_on_all_of_it() {
+        let published = Published::new(Visible::new(State::new(), position(0)));
+        show(&published, 1, || ());
+        show(&published, 2, || {
+            let (record, _) = decide(&published.now().unwrap(), 3);
+            let previous: Vec<_> = record
+                .view()
+                .changes()
+                .map(|change| change.previous().unwrap())
+                .collect();
+            assert!(previous.iter().all(|value| value.data == 2_u32.to_le_bytes()));
         });
     }
 }

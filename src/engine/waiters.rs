@@ -62,25 +62,26 @@ impl Waiters {
 
     /// Tells the ports that show one of these batches, which are visible.
     pub(super) fn tell_of<'a>(&self, batches: impl Iterator<Item = RecordView<'a>>) {
+        let mut told = Vec::new();
         let mut ports = lock(&self.ports);
         let Ports { by_list, lists } = &mut *ports;
         if !by_list.is_empty() {
             for batch in batches {
                 lists.visit(batch, &mut |list| {
-                    let events = by_list.get(&list).into_iter().flatten();
-                    events.for_each(|event| event.notify());
+                    told.extend(by_list.get(&list).into_iter().flatten().cloned());
                 });
             }
         }
         drop(ports);
+        // Without the lock: what is woken may drop a port, and subscribe another.
+        told.iter().for_each(|event| event.notify());
         self.any.notify();
     }
 
     /// Tells all, of something that is no commit.
     pub(super) fn tell_all(&self) {
-        for event in lock(&self.ports).by_list.values().flatten() {
-            event.notify();
-        }
+        let told: Vec<_> = lock(&self.ports).by_list.values().flatten().cloned().collect();
+        told.iter().for_each(|event| event.notify());
         self.any.notify();
     }
 }

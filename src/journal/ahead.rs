@@ -16,6 +16,8 @@ const PIECE_BYTES: u64 = 1 << 20;
 /// A file of synced zeroes, as long as a segment, under a name that says it is unfinished; or the thread that makes it.
 #[derive(Debug)]
 pub(super) struct Ahead {
+    env: Arc<dyn Env>,
+    path: PathBuf,
     is_stopped: Arc<AtomicBool>,
     thread: Option<JoinHandle<Result<Arc<dyn File>>>>,
 }
@@ -28,8 +30,8 @@ struct Work {
 }
 
 impl Ahead {
-    /// Begins to make the file. None where there is no thread for it: then the segment is made when it is needed.
-    pub(super) fn begin(env: &Arc<dyn Env>, layout: &Layout, length: u64) -> Option<Ahead> {
+    /// Begins to make the file. Where there is no thread for it, the segment is made when it is needed.
+    pub(super) fn begin(env: &Arc<dyn Env>, layout: &Layout, length: u64) -> Ahead {
         let is_stopped = Arc::new(AtomicBool::new(false));
         let work = Work {
             env: Arc::clone(env),
@@ -38,15 +40,13 @@ impl Ahead {
             is_stopped: Arc::clone(&is_stopped),
         };
         let thread = thread::Builder::new().name("clusdb-ahead".to_owned());
-        match thread.spawn(move || work.run()) {
-            Ok(thread) => Some(Ahead {
-                is_stopped,
-                thread: Some(thread),
-            }),
-            Err(error) => {
-                tracing::warn!(%error, "no thread to make the next segment");
-                None
-            }
+        let thread = thread.spawn(move || work.run());
+        let thread = thread.inspect_err(|error| tracing::warn!(%error, "no thread to make the next segment"));
+        Ahead {
+            env: Arc::clone(env),
+            path: layout.next_segment(),
+            is_stopped,
+            thread: thread.ok(),
         }
     }
 
@@ -70,13 +70,15 @@ impl Ahead {
     }
 }
 
-/// Ends what is under way. What is there of the file goes when the store is opened.
+/// Ends what is under way, and removes the file.
 impl Drop for Ahead {
     fn drop(&mut self) {
         self.is_stopped.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            // What it has to tell matters to nobody any more.
-            let _ = thread.join();
+        if let Some(thread) = self.thread.take()
+            && let Ok(Ok(_)) = thread.join()
+        {
+            // Best effort: what stays is removed when the store is opened.
+            let _ = self.env.remove_file(&self.path);
         }
     }
 }
@@ -115,7 +117,7 @@ mod tests {
     use std::sync::mpsc;
 
     use super::super::tests::Fixture;
-    use super::super::{FrameKind, Pending, Position, Writer};
+    use super::super::{AppendError, FrameKind, Pending, Position, Writer};
     use super::*;
     use crate::model::{CommandKind, Record, ValueRef, ValueType};
     use crate::probe::{Fate, Op};
@@ -130,22 +132,29 @@ mod tests {
         }
     }
 
-    /// Appends records of 100 KiB until the position is as it shall be.
+    fn try_append(writer: &mut Writer, data: &[u8]) -> Result<(), AppendError> {
+        let mut record = Record::new();
+        let value = ValueRef {
+            value_type: ValueType::BINARY,
+            data,
+        };
+        record.push_key(CommandKind::CreateKey, "key", true);
+        record.push_set_value("key", "value", value, None);
+        let pending = Pending {
+            kind: FrameKind::Batch,
+            request_id: [0; 16],
+            payload: record.payload(),
+        };
+        writer.append(&[pending], 5)
+    }
+
+    fn append(writer: &mut Writer, data: &[u8]) {
+        try_append(writer, data).unwrap();
+    }
+
     fn append_until(writer: &mut Writer, is_reached: impl Fn(Position) -> bool) {
         while !is_reached(writer.position()) {
-            let mut record = Record::new();
-            let value = ValueRef {
-                value_type: ValueType::BINARY,
-                data: &[7; 100 << 10],
-            };
-            record.push_key(CommandKind::CreateKey, "key", true);
-            record.push_set_value("key", "value", value, None);
-            let pending = Pending {
-                kind: FrameKind::Batch,
-                request_id: [0; 16],
-                payload: record.payload(),
-            };
-            writer.append(&[pending], 5).unwrap();
+            append(writer, &[7; 100 << 10]);
         }
     }
 
@@ -236,7 +245,7 @@ mod tests {
             Fate::Done
         });
         let mut writer = fixture.open().writer;
-        let ahead = Ahead::begin(&fixture.probe.env(), &fixture.layout, SEGMENT_BYTES).unwrap();
+        let ahead = Ahead::begin(&fixture.probe.env(), &fixture.layout, SEGMENT_BYTES);
         let is_stopped = Arc::clone(&ahead.is_stopped);
         writer.ahead = Some(ahead);
         has_begun.recv().unwrap();
@@ -251,5 +260,68 @@ mod tests {
             go_on.send(()).unwrap();
         });
         assert!(!next.exists(), "nothing is left behind");
+    }
+
+    /// A record that is longer than a segment gets one of its own, and what was made ahead serves the next.
+    #[test]
+    fn what_was_made_ahead_of_need_is_not_taken_for_more_than_it_holds() {
+        let fixture = fixture();
+        let mut writer = fixture.open().writer;
+        append_until_ready(&mut writer);
+        append(&mut writer, &[7; 3 << 20]);
+        let large = writer.position();
+        assert!(large.segment > 1 && fixture.layout.next_segment().exists());
+        append_until(&mut writer, |at| at.segment > large.segment);
+        assert!(!fixture.layout.next_segment().exists());
+        let last = writer.position();
+        drop(writer);
+        assert_eq!(fixture.open().writer.position(), last);
+    }
+
+    #[test]
+    fn where_it_cannot_become_a_segment_the_group_is_refused_and_the_next_try_makes_one() {
+        for fails in [true, false] {
+            let fixture = fixture();
+            let mut writer = fixture.open().writer;
+            append_until_ready(&mut writer);
+            // The header, or its sync: the second operation on the file, behind the pieces.
+            fixture.probe.rule(move |op| match op {
+                Op::Write { file, bytes, .. } if file == NEXT && fails && bytes.len() == 128 => {
+                    Fate::Fails(ErrorKind::StorageFull)
+                }
+                Op::Sync(file) if file == NEXT && !fails => Fate::Fails(ErrorKind::Other),
+                _ => Fate::Done,
+            });
+            while writer.position().offset + (200 << 10) < SEGMENT_BYTES {
+                append(&mut writer, &[7; 100 << 10]);
+            }
+            let before = writer.position();
+            let refused = try_append(&mut writer, &[7; 200 << 10]);
+            assert!(
+                matches!(refused, Err(AppendError::Refused(Error::Preallocation { .. }))),
+                "{refused:?}"
+            );
+            assert!(writer.position() == before && !fixture.layout.next_segment().exists());
+            append(&mut writer, &[7; 200 << 10]);
+            assert!(writer.position().segment > 1);
+        }
+    }
+
+    /// Who opens the store for little and closes it does not wait for a segment that it does not need.
+    #[test]
+    fn nothing_is_made_ahead_of_need_for_who_appends_little() {
+        let fixture = fixture();
+        let mut writer = fixture.open().writer;
+        while writer.position().offset <= SEGMENT_BYTES / 2 {
+            append(&mut writer, &[7; 100 << 10]);
+        }
+        drop(writer);
+        assert!(
+            !fixture.layout.next_segment().exists(),
+            "removed when it is not needed"
+        );
+        let mut writer = fixture.open().writer;
+        append(&mut writer, &[7; 100 << 10]);
+        assert!(writer.ahead.is_none());
     }
 }

@@ -42,6 +42,9 @@ pub(crate) use survey::Survey;
 /// A new segment's file is this long at first, and is made twice as long whenever it is full.
 const FIRST_ALLOCATION_BYTES: u64 = 1 << 20;
 
+/// Who has appended no more does not make a segment ahead of need.
+const AHEAD_BYTES: u64 = 1 << 20;
+
 /// A place between two frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Position {
@@ -101,6 +104,8 @@ pub(crate) struct Writer {
     segment_size_bytes: u64,
     end: End,
     group: Vec<u8>,
+    /// In this life.
+    appended_bytes: u64,
     /// The next segment's file.
     ahead: Option<Ahead>,
 }
@@ -139,6 +144,7 @@ impl Journal {
             segment_size_bytes,
             end: recovered.end,
             group: Vec::new(),
+            appended_bytes: 0,
             ahead: None,
         };
         (journal, writer)
@@ -336,17 +342,21 @@ impl Writer {
         self.end = end;
         self.segment.mark_stable(end.offset);
         self.segment.mark_sound(end.offset);
+        self.appended_bytes += bytes as u64;
         // A group of unusual size does not keep its memory.
         self.group.shrink_to(FIRST_ALLOCATION_BYTES as usize);
         self.begin_ahead();
         Ok(())
     }
 
-    /// Has the next segment's file made once this one is half full. A small one is quickly made when it is needed.
+    /// Has the next segment's file made once this one is half full, and who writes has written much: who opens the store for one commit
+    /// does not wait for it. A small one is quickly made when it is needed.
     fn begin_ahead(&mut self) {
-        let is_due = self.end.offset > self.segment_size_bytes / 2;
-        if is_due && self.ahead.is_none() && self.segment_size_bytes > FIRST_ALLOCATION_BYTES {
-            self.ahead = Ahead::begin(&self.env, &self.layout, self.segment_size_bytes);
+        let is_half_full = self.end.offset > self.segment_size_bytes / 2;
+        let is_busy = self.appended_bytes >= AHEAD_BYTES;
+        if self.ahead.is_none() && is_half_full && is_busy && self.segment_size_bytes > FIRST_ALLOCATION_BYTES
+        {
+            self.ahead = Some(Ahead::begin(&self.env, &self.layout, self.segment_size_bytes));
         }
     }
 

@@ -213,6 +213,7 @@ impl Recovery<'_> {
             match Layout::parse_segment(name) {
                 Some(first) => firsts.push(first),
                 None if Layout::parse_sidecar(name).is_some() => {}
+                None if self.layout.next_segment().file_name() == Some(name) => {}
                 None => tracing::warn!(?name, "passed over a file that is no segment"),
             }
         }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::record::COST_BYTES;
 use super::value::{Quoted, ValueRef};
 
 /// What a command of the registry did; the numbers are its own (specification, section 2).
@@ -57,6 +58,11 @@ pub struct Change<'a> {
 }
 
 impl<'a> Change<'a> {
+    /// What applying it costs, as [`RecordView::cost`](super::RecordView) counts.
+    pub(super) fn cost(&self) -> usize {
+        1 + self.value.map_or(0, |value| value.data.len()) / COST_BYTES
+    }
+
     /// Which command it was.
     #[must_use]
     pub fn kind(&self) -> CommandKind {

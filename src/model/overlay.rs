@@ -198,7 +198,7 @@ impl Decisions {
         if made.any(|key| key::parent(key) == Some(path) && is_counted(key)) {
             return true;
         }
-        // What was made here is not in the view, or hidden there.
+        // What was made here is not in the view, or hidden there; or applied already, and asked for twice.
         !self.is_hidden(path) && view.any_subkey(path, &mut |key| !self.is_hidden(key) && is_counted(key))
     }
 }
@@ -230,3 +230,6 @@ impl View for Layer<'_> {
         self.decisions.any_subkey(self.view, path, is_counted)
     }
 }
+
+#[cfg(test)]
+mod tests;

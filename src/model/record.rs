@@ -71,6 +71,8 @@ struct ChangeBytes<'a> {
 const CHANGE_BYTES: usize = 40;
 /// A record grows beyond this as it needs to.
 const MAX_CAPACITY_BYTES: usize = 4 << 20;
+/// Copying as much costs as much as a change.
+pub(super) const COST_BYTES: usize = 4 << 10;
 /// The two counters at the end of a run's head are written when the run ends.
 const RUN_COUNTERS_BYTES: usize = 8;
 
@@ -301,6 +303,11 @@ impl<'a> RecordView<'a> {
     #[must_use]
     pub fn len(&self) -> usize {
         self.head().map_or(0, |head| head.changes as usize)
+    }
+
+    /// What applying it costs, in changes of a few kilobytes: large data is copied.
+    pub(crate) fn cost(&self) -> usize {
+        self.len() + self.payload.len() / COST_BYTES
     }
 
     /// Whether the record has neither a change nor an acknowledgement; no committed record is empty.

@@ -304,9 +304,9 @@ impl<'a> RecordApplied<'a> {
         }
     }
 
-    /// Applies so many changes more. False once there are none left.
-    pub(crate) fn step(&mut self, state: &mut State, count: usize) -> bool {
-        let mut left = count;
+    /// Applies more changes, until they have cost as much. False once there are none left.
+    pub(crate) fn step(&mut self, state: &mut State, cost: usize) -> bool {
+        let mut left = cost;
         loop {
             if self.run.is_none() {
                 let Some(run) = self.runs.next() else {
@@ -324,7 +324,7 @@ impl<'a> RecordApplied<'a> {
                     && let Some(change) = run.changes.next()
                 {
                     run.apply(state, &change, self.time);
-                    left -= 1;
+                    left = left.saturating_sub(change.cost());
                 }
             }
             if left == 0 {

@@ -65,8 +65,19 @@ impl Event {
         if is_any_asleep {
             self.0.changed.notify_all();
         }
-        for (_, task) in tasks {
+        Woken(tasks);
+    }
+}
+
+/// Tasks that are woken in any case: also where the waker of one of them panics.
+struct Woken(Vec<(u64, Waker)>);
+
+impl Drop for Woken {
+    fn drop(&mut self) {
+        while let Some((_, task)) = self.0.pop() {
+            let rest = Woken(std::mem::take(&mut self.0));
             task.wake();
+            *self = rest;
         }
     }
 }

@@ -87,6 +87,11 @@ impl Folders {
     }
 
     /// Removes the trees that are older than this one.
+    /// Removes a tree that nobody has open.
+    pub(crate) fn remove(&self, number: u64) -> Result<(), TreeFault> {
+        Ok(fs::remove_dir_all(self.path(number))?)
+    }
+
     pub(crate) fn remove_older(&self, number: u64) -> Result<(), TreeFault> {
         for older in self.numbers()?.into_iter().filter(|older| *older < number) {
             fs::remove_dir_all(self.path(older))?;
