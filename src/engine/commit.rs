@@ -1,5 +1,5 @@
-//! Commits: batches are evaluated as they come, each on the ones before it; a group of them is appended with one write and one sync,
-//! applied, and only then shown and answered. Meanwhile the next group forms.
+//! Commits: batches are evaluated as they come, each on the ones before it; a group of them is appended with one write and one sync, and only
+//! then shown, applied and answered. Meanwhile the next group forms.
 
 use super::Engine;
 use super::groups::{Join, Led};

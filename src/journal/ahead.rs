@@ -278,32 +278,36 @@ mod tests {
         assert_eq!(fixture.open().writer.position(), last);
     }
 
+    /// Its header, or the sync of that, or its name: somebody has removed it.
     #[test]
-    fn where_it_cannot_become_a_segment_the_group_is_refused_and_the_next_try_makes_one() {
-        for fails in [true, false] {
+    fn where_it_cannot_become_a_segment_one_is_made_that_can() {
+        for step in 0..3 {
             let fixture = fixture();
             let mut writer = fixture.open().writer;
             append_until_ready(&mut writer);
-            // The header, or its sync: the second operation on the file, behind the pieces.
+            let next = fixture.layout.next_segment();
             fixture.probe.rule(move |op| match op {
-                Op::Write { file, bytes, .. } if file == NEXT && fails && bytes.len() == 128 => {
+                Op::Write { file, bytes, .. } if file == NEXT && bytes.len() == 128 && step == 0 => {
                     Fate::Fails(ErrorKind::StorageFull)
                 }
-                Op::Sync(file) if file == NEXT && !fails => Fate::Fails(ErrorKind::Other),
+                Op::Sync(file) if file == NEXT && step == 1 => Fate::Fails(ErrorKind::Other),
+                Op::Rename { from, .. } if from == NEXT && step == 2 => {
+                    std::fs::remove_file(&next).unwrap();
+                    Fate::Done
+                }
                 _ => Fate::Done,
             });
-            while writer.position().offset + (200 << 10) < SEGMENT_BYTES {
-                append(&mut writer, &[7; 100 << 10]);
-            }
-            let before = writer.position();
-            let refused = try_append(&mut writer, &[7; 200 << 10]);
+            append_until(&mut writer, |at| at.segment > 1);
+            let made = Layout::unfinished(&fixture.layout.segment(writer.position().segment));
+            let name = made.file_name().unwrap().to_str().unwrap();
             assert!(
-                matches!(refused, Err(AppendError::Refused(Error::Preallocation { .. }))),
-                "{refused:?}"
+                fixture.probe.take().contains(&Op::Create(name.to_owned())),
+                "step {step}"
             );
-            assert!(writer.position() == before && !fixture.layout.next_segment().exists());
-            append(&mut writer, &[7; 200 << 10]);
-            assert!(writer.position().segment > 1);
+            assert!(!fixture.layout.next_segment().exists());
+            let last = writer.position();
+            drop(writer);
+            assert_eq!(fixture.open().writer.position(), last);
         }
     }
 

@@ -404,12 +404,14 @@ impl Writer {
         .map_err(AppendError::Refused)?;
         let is_ready = self.ahead.as_ref().is_some_and(Ahead::is_ready) && needed <= self.segment_size_bytes;
         let ahead = self.ahead.take_if(|_| is_ready).and_then(Ahead::file);
-        let (length, segment) = match ahead {
-            Some(file) => {
-                let segment = Segment::adopt(&*self.env, &self.layout, header, file);
-                (self.segment_size_bytes, segment)
-            }
-            None => {
+        let adopted = ahead.map(|file| Segment::adopt(&*self.env, &self.layout, header, file));
+        let (length, segment) = match adopted {
+            Some(Ok(segment)) => (self.segment_size_bytes, Ok(segment)),
+            Some(Err(error)) if !matches!(error, Error::Preallocation { .. }) => (0, Err(error)),
+            failed => {
+                if let Some(Err(error)) = failed {
+                    tracing::warn!(%error, "what was made ahead of need cannot become a segment");
+                }
                 let length = FIRST_ALLOCATION_BYTES.min(self.segment_size_bytes).max(needed);
                 let segment = Segment::create(&*self.env, &self.layout, header, length);
                 (length, segment)

@@ -206,7 +206,11 @@ impl Segment {
         aside: &Path,
     ) -> Result<Segment> {
         let path = layout.segment(header.first_sequence);
-        env.rename(aside, &path).context("rename", aside)?;
+        let renamed = env.rename(aside, &path);
+        let is_gone = matches!(&renamed, Err(error) if error.kind() == std::io::ErrorKind::NotFound);
+        // What is not there has got no name.
+        let refused = |error| if is_gone { preallocation(error) } else { error };
+        renamed.context("rename", aside).map_err(refused)?;
         let journal = layout.journal();
         env.sync_dir(&journal).context("sync the folder", &journal)?;
         Ok(Segment::new(path, header, file))
