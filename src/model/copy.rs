@@ -195,7 +195,7 @@ impl State {
         spelling: &str,
         value: Value,
     ) -> bool {
-        let Err(place) = self.keys.values(id).place(folded) else {
+        let Err(place) = self.keys.place_of_value(id, folded) else {
             return false;
         };
         self.digester.add_value(folded_key, spelling, value.as_ref());
@@ -207,7 +207,7 @@ impl State {
 
     fn remove_value(&mut self, path: &str, name: &str) {
         let Some(id) = self.keys.find(path) else { return };
-        if let Ok(place) = self.keys.values(id).place(name) {
+        if let Ok(place) = self.keys.place_of_value(id, name) {
             let StoredValue { name, value } = self.keys.remove_value(id, place);
             self.digester.remove_value(path, &name, value.as_ref());
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::case_table;
 use super::error::{Limit, LimitExceeded, NameError};
+use super::folded::Folded;
 
 /// Separates the components of a path.
 pub const SEPARATOR: char = '\\';
@@ -69,7 +70,7 @@ impl KeyPath {
         let folded = if case_table::is_folded(path) {
             Arc::clone(&text)
         } else {
-            Arc::from(case_table::fold(path))
+            Arc::from(&*Folded::of(path))
         };
         KeyPath { text, folded }
     }

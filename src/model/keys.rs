@@ -166,6 +166,11 @@ impl Keys {
         &mut at.expect("a key that is there").values
     }
 
+    /// Where the value of this folded name stands among those of a key, or would stand.
+    pub(super) fn place_of_value(&self, id: KeyId, name: &str) -> Result<Place, Place> {
+        self.values(id).place(name, self.tag(name))
+    }
+
     fn tag(&self, name: &str) -> u8 {
         tag(self.hasher.hash_one(name))
     }

@@ -26,8 +26,8 @@ pub struct Overlay<'a> {
 pub(crate) struct Decisions {
     /// By folded path.
     keys: HashMap<Arc<str>, Decided, RandomState>,
-    /// Their paths in order, so that all below a key is one range.
-    order: BTreeSet<Arc<str>>,
+    /// Their paths in order, so that all below a key is one range; none as long as they are few.
+    order: Option<BTreeSet<Arc<str>>>,
     /// Deleted before what `keys` says was made.
     deleted: BTreeSet<Arc<str>>,
 }
@@ -45,6 +45,9 @@ struct Decided {
     /// By folded name; none = deleted.
     values: HashMap<Arc<str>, Option<StoredValue>, RandomState>,
 }
+
+/// So many keys are looked through one by one.
+const FEW: usize = 32;
 
 /// The name as it is stored, and the value.
 type StoredValue = (Arc<str>, Value);
@@ -87,12 +90,14 @@ impl<'a> Overlay<'a> {
     /// Sets a value of a key that exists, or deletes it.
     pub(super) fn put_value(&mut self, path: &KeyPath, name: &ValueName, value: Option<StoredValue>) {
         let path = path.folded_arc();
-        if !self.decisions.keys.contains_key(path) {
-            self.decisions.insert(Arc::clone(path), Decided::default());
-        }
+        let name = Arc::clone(&name.folded);
         if let Some(decided) = self.decisions.keys.get_mut(path) {
-            decided.values.insert(Arc::clone(&name.folded), value);
+            decided.values.insert(name, value);
+            return;
         }
+        let mut decided = Decided::default();
+        decided.values.insert(name, value);
+        self.decisions.insert(Arc::clone(path), decided);
     }
 }
 
@@ -124,20 +129,29 @@ impl Decisions {
     }
 
     fn insert(&mut self, path: Arc<str>, decided: Decided) {
-        self.order.insert(Arc::clone(&path));
+        match &mut self.order {
+            Some(order) => _ = order.insert(Arc::clone(&path)),
+            None if self.keys.len() >= FEW => {
+                self.order = Some(self.keys.keys().chain([&path]).cloned().collect());
+            }
+            None => {}
+        }
         self.keys.insert(path, decided);
     }
 
-    /// The paths that are at this one or behind it.
-    fn paths_from<'a>(&'a self, path: &'a str) -> impl Iterator<Item = &'a Arc<str>> {
-        self.order
-            .range::<str, _>((Bound::Included(path), Bound::Unbounded))
+    /// The paths that begin with this.
+    fn paths_below<'a>(&'a self, begin: &'a str) -> impl Iterator<Item = &'a Arc<str>> {
+        let is_inside = move |path: &&Arc<str>| path.starts_with(begin);
+        let from = (Bound::Included(begin), Bound::Unbounded);
+        let ordered = self.order.iter();
+        let ordered = ordered.flat_map(move |order| order.range::<str, _>(from).take_while(is_inside));
+        let few = self.order.is_none().then(|| self.keys.keys().filter(is_inside));
+        ordered.chain(few.into_iter().flatten())
     }
 
     fn delete(&mut self, path: &str) {
         let below = format!("{path}{SEPARATOR}");
-        let inside = self.paths_from(&below).take_while(|key| key.starts_with(&below));
-        for key in inside.cloned().collect::<Vec<_>>() {
+        for key in self.paths_below(&below).cloned().collect::<Vec<_>>() {
             self.remove(&key);
         }
         self.remove(path);
@@ -146,7 +160,9 @@ impl Decisions {
 
     fn remove(&mut self, path: &str) {
         self.keys.remove(path);
-        self.order.remove(path);
+        if let Some(order) = &mut self.order {
+            order.remove(path);
+        }
     }
 
     /// Whether the view's key at this path is hidden by a deletion at or above it.
@@ -193,8 +209,7 @@ impl Decisions {
                 .get(&***key)
                 .is_some_and(|decided| decided.made.is_some())
         };
-        let inside = self.paths_from(&below).take_while(|key| key.starts_with(&below));
-        let mut made = inside.filter(is_made).map(|key| &**key);
+        let mut made = self.paths_below(&below).filter(is_made).map(|key| &**key);
         if made.any(|key| key::parent(key) == Some(path) && is_counted(key)) {
             return true;
         }

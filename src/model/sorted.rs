@@ -30,6 +30,11 @@ pub(super) struct Place {
 }
 
 impl Place {
+    /// That of this index in a list that is one slice.
+    pub(super) fn in_few(index: usize) -> Place {
+        Place { chunk: 0, index }
+    }
+
     /// The index in the list, as long as that is one slice.
     pub(super) fn index_in_few(self) -> usize {
         self.index

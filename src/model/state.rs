@@ -178,7 +178,7 @@ impl State {
             return;
         };
         let folded_name = Folded::of(name);
-        let place = self.keys.values(id).place(&folded_name);
+        let place = self.keys.place_of_value(id, &folded_name);
         // A value that the record takes for an old one is new all the same, when the record does not fit the state.
         if change.changed() || place.is_err() {
             self.touch(id, time);
@@ -210,7 +210,7 @@ impl State {
         let Some(name) = change.name() else {
             return;
         };
-        if let Ok(place) = self.keys.values(id).place(&Folded::of(name)) {
+        if let Ok(place) = self.keys.place_of_value(id, &Folded::of(name)) {
             self.touch(id, time);
             let StoredValue { name, value } = self.keys.remove_value(id, place);
             self.digester.remove_value(folded, &name, value.as_ref());

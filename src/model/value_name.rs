@@ -29,7 +29,7 @@ impl ValueName {
         let text: Arc<str> = name.into();
         let folded = match case_table::is_folded(name) {
             true => Arc::clone(&text),
-            false => case_table::fold(name).into(),
+            false => Arc::from(&*Folded::of(name)),
         };
         Ok(ValueName { text, folded })
     }

@@ -34,8 +34,17 @@ impl Values {
         }
     }
 
-    /// Where the value of this folded name stands, or would stand.
-    pub(super) fn place(&self, name: &str) -> Result<Place, Place> {
+    /// Where the value of this folded name, which has this tag, stands, or would stand.
+    pub(super) fn place(&self, name: &str, tag: u8) -> Result<Place, Place> {
+        if let (Some(mut places), Some(few)) = (self.tags.find(tag), self.list.few()) {
+            let is_it = |place: &usize| {
+                few.get(*place)
+                    .is_some_and(|stored| eq_folded(&stored.name, name))
+            };
+            if let Some(place) = places.find(is_it) {
+                return Ok(Place::in_few(place));
+            }
+        }
         self.list.place(|stored| cmp_folded(&stored.name, name))
     }
 
