@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::fs::OFlags;
@@ -35,7 +36,7 @@ impl Env for OsEnv {
     fn create_file(&self, path: &Path) -> io::Result<Arc<dyn File>> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create_new(true).mode(0o600);
-        Ok(Arc::new(OsFile(options.open(path)?)))
+        Ok(Arc::new(OsFile::new(options.open(path)?)))
     }
 
     fn open_file(&self, path: &Path) -> io::Result<Arc<dyn File>> {
@@ -43,7 +44,7 @@ impl Env for OsEnv {
         options.read(true).write(true);
         options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
         match options.open(path) {
-            Ok(file) => Ok(Arc::new(OsFile(file))),
+            Ok(file) => Ok(Arc::new(OsFile::new(file))),
             // Also what a loop of links on the way to the store gives.
             Err(error)
                 if error.raw_os_error() == Some(Errno::LOOP.raw_os_error())
@@ -95,35 +96,62 @@ impl Env for OsEnv {
 }
 
 #[derive(Debug)]
-struct OsFile(std::fs::File);
+struct OsFile {
+    file: std::fs::File,
+    is_locked: AtomicBool,
+}
+
+impl OsFile {
+    fn new(file: std::fs::File) -> OsFile {
+        OsFile {
+            file,
+            is_locked: AtomicBool::new(false),
+        }
+    }
+}
+
+/// A process that is just being started has the file open too, until it becomes another program: closing the file does not give
+/// the lock back before that.
+impl Drop for OsFile {
+    fn drop(&mut self) {
+        if self.is_locked.load(Ordering::Relaxed)
+            && let Err(error) = self.file.unlock()
+        {
+            tracing::warn!(%error, "a lock is given back when its file is closed");
+        }
+    }
+}
 
 impl File for OsFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        self.0.read_exact_at(buffer, offset)
+        self.file.read_exact_at(buffer, offset)
     }
 
     fn write_at(&self, buffer: &[u8], offset: u64) -> io::Result<()> {
-        self.0.write_all_at(buffer, offset)
+        self.file.write_all_at(buffer, offset)
     }
 
     fn length(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
+        Ok(self.file.metadata()?.len())
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.0.sync_data()
+        self.file.sync_data()
     }
 
     fn try_lock(&self) -> io::Result<bool> {
-        match self.0.try_lock() {
-            Ok(()) => Ok(true),
+        match self.file.try_lock() {
+            Ok(()) => {
+                self.is_locked.store(true, Ordering::Relaxed);
+                Ok(true)
+            }
             Err(TryLockError::WouldBlock) => Ok(false),
             Err(TryLockError::Error(error)) => Err(error),
         }
     }
 
     fn is_at(&self, path: &Path) -> io::Result<bool> {
-        let mine = self.0.metadata()?;
+        let mine = self.file.metadata()?;
         match std::fs::symlink_metadata(path) {
             Ok(there) => Ok((mine.dev(), mine.ino()) == (there.dev(), there.ino())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -132,20 +160,42 @@ impl File for OsFile {
     }
 
     fn map(&self) -> io::Result<Map> {
-        Map::of_file(&self.0, self.length()?)
+        Map::of_file(&self.file, self.length()?)
     }
 
     fn map_page(&self) -> io::Result<Page> {
         if self.length()? < super::PAGE_BYTES as u64 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        Page::of_file(&self.0)
+        Page::of_file(&self.file)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// As a process that was forked a moment ago has it: the same open file, which nobody has closed there yet.
+    #[test]
+    fn a_lock_is_given_back_although_a_process_that_is_being_started_has_the_file_open() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        std::fs::write(&path, "").unwrap();
+        let file = OsFile::new(
+            std::fs::File::options()
+                .read(true)
+                .write(true)
+                .open(&path)
+                .unwrap(),
+        );
+        let inherited = file.file.try_clone().unwrap();
+        assert!(file.try_lock().unwrap());
+        let next = OsEnv.open_file(&path).unwrap();
+        assert!(!next.try_lock().unwrap());
+        drop(file);
+        assert!(next.try_lock().unwrap());
+        drop(inherited);
+    }
 
     /// Lock, then check that the file is still the one: a lock on a file that was removed is worth nothing.
     #[test]
