@@ -275,7 +275,7 @@ impl<F, R> Groups<F, R> {
             "nobody else is here"
         );
         let turn = Arc::clone(&state.turn);
-        let mut answers: Vec<_> = (0..count)
+        let answers: Vec<_> = (0..count)
             .map(|number| join(number, &mut state.forming))
             .collect();
         state.members = answers
@@ -285,7 +285,7 @@ impl<F, R> Groups<F, R> {
         let (taken, led) = self.take(state, take, abandoned);
         lead(taken, led);
         let mut place = 0;
-        let mut result = |answer| match answer {
+        let result = |answer| match answer {
             Join::Answered(result) => result,
             Join::Member => {
                 place += 1;
@@ -293,7 +293,7 @@ impl<F, R> Groups<F, R> {
             }
             Join::Full => panic!("no room for all of the group"),
         };
-        answers.drain(..).map(&mut result).collect()
+        answers.into_iter().map(result).collect()
     }
 }
 

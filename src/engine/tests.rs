@@ -9,6 +9,15 @@ use super::*;
 use crate::model::{Batch, KeyPath, Value};
 use crate::probe::{Fate, Op, Probe};
 
+/// Ends what runs beside a test, also when the test fails.
+pub(super) struct SetWhenDropped<'a>(pub(super) &'a AtomicBool);
+
+impl Drop for SetWhenDropped<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
 fn open(probe: &Probe, folder: &tempfile::TempDir) -> Arc<Engine> {
     let options = Options::new().env(probe.env());
     Engine::open(&options, &folder.path().join("store")).unwrap()

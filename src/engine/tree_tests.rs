@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use super::tests::SetWhenDropped;
 use super::*;
 use crate::model::{Batch, Entry, KeyPath, Value};
 use crate::store::Store;
@@ -216,15 +217,8 @@ fn the_tree_is_the_state_after_one_record_at_every_moment() {
     let store = home.open();
     let is_over = AtomicBool::new(false);
     let mut loaded = std::collections::BTreeSet::new();
-    /// Also when the test fails.
-    struct End<'a>(&'a AtomicBool);
-    impl Drop for End<'_> {
-        fn drop(&mut self) {
-            self.0.store(true, Ordering::Release);
-        }
-    }
     std::thread::scope(|scope| {
-        let _end = End(&is_over);
+        let _end = SetWhenDropped(&is_over);
         for writer in 0..4 {
             let (store, is_over) = (&store, &is_over);
             scope.spawn(move || {

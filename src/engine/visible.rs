@@ -65,7 +65,7 @@ impl Visible {
     pub(crate) fn value(&self, path: &str, name: &str) -> Option<&Value> {
         let (_, value) = match self.is_settled() {
             true => self.state.value(path, name)?,
-            false => self.over.value(&self.state, path, name)?,
+            false => self.view().value(path, name)?,
         };
         Some(value)
     }
@@ -192,6 +192,7 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::*;
+    use crate::engine::tests::SetWhenDropped;
     use crate::model::{Batch, KeyPath, Limits, Record};
 
     const VALUES: u32 = 2 * SMALL_COST as u32;
@@ -257,15 +258,8 @@ mod tests {
     fn who_reads_beside_a_large_group_never_sees_a_part_of_it() {
         let published = Published::new(Visible::new(State::new(), position(0)));
         let is_over = AtomicBool::new(false);
-        /// Also when the test fails.
-        struct End<'a>(&'a AtomicBool);
-        impl Drop for End<'_> {
-            fn drop(&mut self) {
-                self.0.store(true, Ordering::Release);
-            }
-        }
         std::thread::scope(|scope| {
-            let _end = End(&is_over);
+            let _end = SetWhenDropped(&is_over);
             let mut last = 0;
             scope.spawn(|| {
                 while !is_over.load(Ordering::Acquire) {

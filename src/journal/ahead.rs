@@ -16,36 +16,34 @@ const PIECE_BYTES: u64 = 1 << 20;
 /// A file of synced zeroes, as long as a segment, under a name that says it is unfinished; or the thread that makes it.
 #[derive(Debug)]
 pub(super) struct Ahead {
-    env: Arc<dyn Env>,
-    path: PathBuf,
-    is_stopped: Arc<AtomicBool>,
+    work: Arc<Work>,
     thread: Option<JoinHandle<Result<Arc<dyn File>>>>,
 }
 
+/// What the thread has to do.
+#[derive(Debug)]
 struct Work {
     env: Arc<dyn Env>,
     path: PathBuf,
     length: u64,
-    is_stopped: Arc<AtomicBool>,
+    is_stopped: AtomicBool,
 }
 
 impl Ahead {
     /// Begins to make the file. Where there is no thread for it, the segment is made when it is needed.
     pub(super) fn begin(env: &Arc<dyn Env>, layout: &Layout, length: u64) -> Ahead {
-        let is_stopped = Arc::new(AtomicBool::new(false));
-        let work = Work {
+        let work = Arc::new(Work {
             env: Arc::clone(env),
             path: layout.next_segment(),
             length,
-            is_stopped: Arc::clone(&is_stopped),
-        };
+            is_stopped: AtomicBool::new(false),
+        });
         let thread = thread::Builder::new().name("clusdb-ahead".to_owned());
-        let thread = thread.spawn(move || work.run());
+        let works = Arc::clone(&work);
+        let thread = thread.spawn(move || works.run());
         let thread = thread.inspect_err(|error| tracing::warn!(%error, "no thread to make the next segment"));
         Ahead {
-            env: Arc::clone(env),
-            path: layout.next_segment(),
-            is_stopped,
+            work,
             thread: thread.ok(),
         }
     }
@@ -73,24 +71,24 @@ impl Ahead {
 /// Ends what is under way, and removes the file.
 impl Drop for Ahead {
     fn drop(&mut self) {
-        self.is_stopped.store(true, Ordering::Relaxed);
+        self.work.is_stopped.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take()
             && let Ok(Ok(_)) = thread.join()
         {
-            // Best effort: what stays is removed when the store is opened.
-            let _ = self.env.remove_file(&self.path);
+            self.work.remove();
         }
     }
 }
 
 impl Work {
-    fn run(self) -> Result<Arc<dyn File>> {
-        let made = self.make();
-        if made.is_err() {
-            // Room that others may need. Best effort: what stays is removed when the store is opened.
-            let _ = self.env.remove_file(&self.path);
-        }
-        made
+    fn run(&self) -> Result<Arc<dyn File>> {
+        // Others may need the room.
+        self.make().inspect_err(|_| self.remove())
+    }
+
+    /// Best effort: what stays is removed when the store is opened.
+    fn remove(&self) {
+        let _ = self.env.remove_file(&self.path);
     }
 
     fn make(&self) -> Result<Arc<dyn File>> {
@@ -246,14 +244,14 @@ mod tests {
         });
         let mut writer = fixture.open().writer;
         let ahead = Ahead::begin(&fixture.probe.env(), &fixture.layout, SEGMENT_BYTES);
-        let is_stopped = Arc::clone(&ahead.is_stopped);
+        let work = Arc::clone(&ahead.work);
         writer.ahead = Some(ahead);
         has_begun.recv().unwrap();
         let next = fixture.layout.next_segment();
         assert!(next.exists());
         std::thread::scope(|scope| {
             scope.spawn(|| writer.stop());
-            while !is_stopped.load(Ordering::Relaxed) {
+            while !work.is_stopped.load(Ordering::Relaxed) {
                 std::thread::yield_now();
             }
             // The second piece is not begun: its sync would wait for ever.

@@ -381,6 +381,8 @@ fn preallocation(error: Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::journal::tests::{Fixture, append};
+    use crate::journal::{FrameKind, Pending};
 
     #[test]
     fn a_segment_header_is_read_as_it_was_written_and_no_flipped_bit_is_accepted() {
@@ -401,5 +403,42 @@ mod tests {
             let error = SegmentHeader::decode(&flipped, path).unwrap_err();
             assert!(matches!(error, Error::Damaged { .. }), "{offset}: {error}");
         }
+    }
+
+    /// A checksum says that these bytes were written, not that they are a record: who has not decoded them before does so.
+    #[test]
+    fn what_was_not_read_at_the_opening_is_decoded_before_it_is_shown() {
+        let fixture = Fixture {
+            segment_size_bytes: 4096,
+            ..Fixture::new()
+        };
+        let mut writer = fixture.open().writer;
+        append(&mut writer, &["key"]);
+        let at = writer.position().offset;
+        let no_record = Pending {
+            kind: FrameKind::Batch,
+            request_id: [0; 16],
+            payload: &[1; 40],
+        };
+        writer.append(&[no_record], 5).unwrap();
+        while writer.position().segment == 1 {
+            append(&mut writer, &["key"]);
+        }
+        let last = writer.position();
+        let journal = fixture
+            .recover_behind(last.sequence, Vec::new(), None)
+            .unwrap()
+            .journal;
+        let mut position = journal.position_after(0).unwrap();
+        let mut seen = 0;
+        let scanned = journal.scan(&mut position, last.sequence, &mut |_| {
+            seen += 1;
+            Ok(true)
+        });
+        assert!(
+            matches!(scanned, Err(Error::Damaged { offset, .. }) if offset >= at + FRAME_HEADER_BYTES as u64),
+            "{scanned:?}"
+        );
+        assert_eq!(seen, 1);
     }
 }

@@ -124,7 +124,7 @@ impl<'a> Evaluation<'a> {
     }
 
     pub(super) fn create_key(&mut self, path: KeyPath) -> Result<(), CommandError> {
-        let stored = match self.running.key(path.folded()) {
+        let stored = match self.running.layer().key(path.folded()) {
             Some(stored) => {
                 self.record.push_key(CommandKind::CreateKey, &stored, false);
                 stored.into_owned()
@@ -145,7 +145,7 @@ impl<'a> Evaluation<'a> {
         let mut existing = Cow::Borrowed("");
         let mut created: u64 = 1;
         for above in key::ancestors(path.folded()) {
-            if let Some(stored) = self.running.key(above) {
+            if let Some(stored) = self.running.layer().key(above) {
                 existing = stored;
                 break;
             }
@@ -162,7 +162,7 @@ impl<'a> Evaluation<'a> {
         if path.is_root() {
             return Err(CommandError::Root);
         }
-        match self.running.key(path.folded()) {
+        match self.running.layer().key(path.folded()) {
             Some(stored) => {
                 self.record.push_key(CommandKind::DeleteKey, &stored, true);
                 self.running.delete(path.folded());
@@ -179,13 +179,13 @@ impl<'a> Evaluation<'a> {
             .map_err(CommandError::Limit)?;
         let path = self.current.as_ref().ok_or(CommandError::NoCurrentKey)?;
         if self.stored.is_none() {
-            self.stored = self.running.key(path.folded()).map(Cow::into_owned);
+            self.stored = self.running.layer().key(path.folded()).map(Cow::into_owned);
         }
         let Some(stored_path) = &self.stored else {
             let key = path.as_str().to_owned();
             return Err(CommandError::KeyNotFound { key });
         };
-        let before = self.running.value(path.folded(), &name.folded);
+        let before = self.running.layer().value(path.folded(), &name.folded);
         let (stored_name, previous) = match before {
             Some((stored, previous)) => (stored, Some(previous.as_ref())),
             None => (&name.text, None),
@@ -200,10 +200,10 @@ impl<'a> Evaluation<'a> {
     pub(super) fn delete_value(&mut self, name: &ValueName) -> Result<(), CommandError> {
         let path = self.current.as_ref().ok_or(CommandError::NoCurrentKey)?;
         if self.stored.is_none() {
-            self.stored = self.running.key(path.folded()).map(Cow::into_owned);
+            self.stored = self.running.layer().key(path.folded()).map(Cow::into_owned);
         }
         let key = self.stored.as_deref().unwrap_or(path.as_str());
-        match self.running.value(path.folded(), &name.folded) {
+        match self.running.layer().value(path.folded(), &name.folded) {
             Some((stored_name, previous)) => {
                 self.record
                     .push_delete_value(key, stored_name, Some(previous.as_ref()));
@@ -224,6 +224,7 @@ impl<'a> Evaluation<'a> {
         let path = self.current.as_ref().ok_or(CommandError::NoCurrentKey)?;
         let found = self
             .running
+            .layer()
             .value(path.folded(), &name.folded)
             .map(|(_, value)| value);
         let pair = found.zip(expected);
@@ -252,7 +253,7 @@ impl<'a> Evaluation<'a> {
     }
 
     fn check_key(&self, kind: ConditionKind, path: &KeyPath) -> Result<(), CommandError> {
-        let exists = self.running.key(path.folded()).is_some();
+        let exists = self.running.layer().key(path.folded()).is_some();
         if exists == (kind == ConditionKind::KeyExists) {
             return Ok(());
         }

@@ -33,6 +33,7 @@ pub(crate) struct Decisions {
 }
 
 /// A view under decisions.
+#[derive(Clone, Copy)]
 pub(crate) struct Layer<'a> {
     view: &'a dyn View,
     decisions: &'a Decisions,
@@ -66,10 +67,15 @@ impl<'a> Overlay<'a> {
         self.decisions
     }
 
+    /// What is to be seen.
+    pub(super) fn layer(&self) -> Layer<'_> {
+        self.decisions.over(self.view)
+    }
+
     /// Makes a key, and what is missing above it. `stored` is spelled down to the last component.
     pub(super) fn create(&mut self, path: &KeyPath, stored: &str) {
         let (mut path, mut stored) = (Arc::clone(path.folded_arc()), stored);
-        while self.key(&path).is_none() {
+        while self.layer().key(&path).is_none() {
             let above = key::parent(&path).map(Arc::from);
             let made = Decided {
                 made: Some(stored.into()),
@@ -170,79 +176,67 @@ impl Decisions {
         let is_deleted = |path: &str| self.deleted.contains(path);
         !self.deleted.is_empty() && (is_deleted(path) || key::ancestors(path).any(is_deleted))
     }
+}
 
-    fn key<'a>(&'a self, view: &'a dyn View, path: &str) -> Option<Cow<'a, str>> {
-        match self.keys.get(path) {
+impl<'a> Layer<'a> {
+    pub(super) fn key(self, path: &str) -> Option<Cow<'a, str>> {
+        let Layer { view, decisions } = self;
+        match decisions.keys.get(path) {
             Some(Decided {
                 made: Some(stored), ..
             }) => Some(Cow::Borrowed(stored)),
-            _ if self.is_hidden(path) => None,
+            _ if decisions.is_hidden(path) => None,
             _ => view.key(path),
         }
     }
 
-    pub(crate) fn value<'a>(
-        &'a self,
-        view: &'a dyn View,
-        path: &str,
-        name: &str,
-    ) -> Option<(&'a Arc<str>, &'a Value)> {
-        let decided = self.keys.get(path);
+    pub(crate) fn value(self, path: &str, name: &str) -> Option<(&'a Arc<str>, &'a Value)> {
+        let Layer { view, decisions } = self;
+        let decided = decisions.keys.get(path);
         if let Some(value) = decided.and_then(|decided| decided.values.get(name)) {
             return value.as_ref().map(|(name, value)| (name, value));
         }
         let is_made_here = decided.is_some_and(|decided| decided.made.is_some());
-        if is_made_here || self.is_hidden(path) {
+        if is_made_here || decisions.is_hidden(path) {
             return None;
         }
         view.value(path, name)
     }
 
-    fn any_subkey(&self, view: &dyn View, path: &str, is_counted: &mut dyn FnMut(&str) -> bool) -> bool {
+    pub(super) fn any_subkey(self, path: &str, is_counted: &mut dyn FnMut(&str) -> bool) -> bool {
+        let Layer { view, decisions } = self;
         let below = if path.is_empty() {
             String::new()
         } else {
             format!("{path}{SEPARATOR}")
         };
         let is_made = |key: &&Arc<str>| {
-            self.keys
+            decisions
+                .keys
                 .get(&***key)
                 .is_some_and(|decided| decided.made.is_some())
         };
-        let mut made = self.paths_below(&below).filter(is_made).map(|key| &**key);
+        let mut made = decisions.paths_below(&below).filter(is_made).map(|key| &**key);
         if made.any(|key| key::parent(key) == Some(path) && is_counted(key)) {
             return true;
         }
         // What was made here is not in the view, or hidden there; or applied already, and asked for twice.
-        !self.is_hidden(path) && view.any_subkey(path, &mut |key| !self.is_hidden(key) && is_counted(key))
-    }
-}
-
-impl View for Overlay<'_> {
-    fn key(&self, path: &str) -> Option<Cow<'_, str>> {
-        self.decisions.key(self.view, path)
-    }
-
-    fn value(&self, path: &str, name: &str) -> Option<(&Arc<str>, &Value)> {
-        self.decisions.value(self.view, path, name)
-    }
-
-    fn any_subkey(&self, path: &str, is_counted: &mut dyn FnMut(&str) -> bool) -> bool {
-        self.decisions.any_subkey(self.view, path, is_counted)
+        !decisions.is_hidden(path)
+            && view.any_subkey(path, &mut |key| !decisions.is_hidden(key) && is_counted(key))
     }
 }
 
 impl View for Layer<'_> {
     fn key(&self, path: &str) -> Option<Cow<'_, str>> {
-        self.decisions.key(self.view, path)
+        Layer::key(*self, path)
     }
 
     fn value(&self, path: &str, name: &str) -> Option<(&Arc<str>, &Value)> {
-        self.decisions.value(self.view, path, name)
+        Layer::value(*self, path, name)
     }
 
     fn any_subkey(&self, path: &str, is_counted: &mut dyn FnMut(&str) -> bool) -> bool {
-        self.decisions.any_subkey(self.view, path, is_counted)
+        Layer::any_subkey(*self, path, is_counted)
     }
 }
 

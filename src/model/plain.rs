@@ -106,7 +106,7 @@ impl Decisions {
             &write.key,
         );
         let (key, folded) = (&write.key, write.key.folded());
-        let exists = evaluation.running.key(folded).is_some();
+        let exists = evaluation.running.layer().key(folded).is_some();
         let not_found = || CommandError::KeyNotFound {
             key: key.as_str().to_owned(),
         };
@@ -115,13 +115,13 @@ impl Decisions {
             Kind::CreateKey => evaluation.create_key(key.clone())?,
             Kind::DeleteKey if key.is_root() => return Err(CommandError::Root),
             _ if !exists => return Err(not_found()),
-            Kind::DeleteKey if evaluation.running.any_subkey(folded, &mut |_| true) => {
+            Kind::DeleteKey if evaluation.running.layer().any_subkey(folded, &mut |_| true) => {
                 let key = key.as_str().to_owned();
                 return Err(CommandError::HasSubkeys { key });
             }
             Kind::DeleteKey => evaluation.delete_key(key)?,
             Kind::SetValue(name, value) => evaluation.set_value(name, value)?,
-            Kind::DeleteValue(name) if evaluation.running.value(folded, &name.folded).is_none() => {
+            Kind::DeleteValue(name) if evaluation.running.layer().value(folded, &name.folded).is_none() => {
                 return Err(CommandError::ValueNotFound {
                     key: key.as_str().to_owned(),
                     name: name.text.to_string(),

@@ -65,7 +65,7 @@ impl Event {
         if is_any_asleep {
             self.0.changed.notify_all();
         }
-        Woken(tasks);
+        drop(Woken(tasks));
     }
 }
 
@@ -164,9 +164,9 @@ mod tests {
     use super::*;
 
     #[derive(Default)]
-    struct Woken(AtomicUsize);
+    struct Count(AtomicUsize);
 
-    impl Wake for Woken {
+    impl Wake for Count {
         fn wake(self: Arc<Self>) {
             self.0.fetch_add(1, Ordering::SeqCst);
         }
@@ -202,8 +202,8 @@ mod tests {
     #[test]
     fn a_task_is_woken_once_by_its_last_waker_and_one_that_gave_up_is_forgotten() {
         let event = Event::new();
-        let [first, second, third] = [(); 3].map(|()| Arc::new(Woken::default()));
-        let poll = |listener: &mut EventListener, woken: &Arc<Woken>| {
+        let [first, second, third] = [(); 3].map(|()| Arc::new(Count::default()));
+        let poll = |listener: &mut EventListener, woken: &Arc<Count>| {
             let waker = Waker::from(Arc::clone(woken));
             Pin::new(listener).poll(&mut Context::from_waker(&waker))
         };
@@ -219,5 +219,31 @@ mod tests {
         assert!(poll(&mut waits, &first).is_ready());
         drop(waits);
         assert!(lock(&event.0.state).tasks.is_empty());
+    }
+
+    struct Panics;
+
+    impl Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            panic!("a waker's panic, on purpose");
+        }
+    }
+
+    #[test]
+    fn the_other_tasks_are_woken_although_the_waker_of_one_panics() {
+        let (event, count) = (Event::new(), Arc::new(Count::default()));
+        let wakers = [
+            Waker::from(Arc::clone(&count)),
+            Waker::from(Arc::new(Panics)),
+            Waker::from(Arc::clone(&count)),
+        ];
+        let mut listeners = wakers.each_ref().map(|_| event.listen());
+        for (listener, waker) in listeners.iter_mut().zip(&wakers) {
+            let polled = Pin::new(listener).poll(&mut Context::from_waker(waker));
+            assert!(polled.is_pending());
+        }
+        let notifies = std::panic::AssertUnwindSafe(|| event.notify());
+        std::panic::catch_unwind(notifies).unwrap_err();
+        assert_eq!(count.0.load(Ordering::SeqCst), 2);
     }
 }

@@ -86,17 +86,15 @@ impl Folders {
         Ok(aside.into())
     }
 
-    /// Removes the trees that are older than this one.
     /// Removes a tree that nobody has open.
     pub(crate) fn remove(&self, number: u64) -> Result<(), TreeFault> {
         Ok(fs::remove_dir_all(self.path(number))?)
     }
 
+    /// Removes the trees that are older than this one.
     pub(crate) fn remove_older(&self, number: u64) -> Result<(), TreeFault> {
-        for older in self.numbers()?.into_iter().filter(|older| *older < number) {
-            fs::remove_dir_all(self.path(older))?;
-        }
-        Ok(())
+        let mut older = self.numbers()?.into_iter().filter(|older| *older < number);
+        older.try_for_each(|older| self.remove(older))
     }
 
     /// Bytes of all files of a tree.
