@@ -8,7 +8,7 @@ use std::sync::TryLockError;
 
 use crate::error::{Error, Result};
 use crate::journal::Position;
-use crate::model::{Decisions, Layer, RecordApplied, RecordView, State, Value, View};
+use crate::model::{Decisions, Layer, RecordApplied, RecordView, State, Value};
 use crate::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use crate::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, lock, yield_now};
 
@@ -63,11 +63,10 @@ impl Visible {
 
     /// A value, by folded path and name.
     pub(crate) fn value(&self, path: &str, name: &str) -> Option<&Value> {
-        let (_, value) = match self.is_settled() {
-            true => self.state.value(path, name)?,
-            false => self.view().value(path, name)?,
-        };
-        Some(value)
+        match self.is_settled() {
+            true => self.state.value(path, name),
+            false => Some(self.view().find(path)?.value(name)?.1),
+        }
     }
 }
 
@@ -244,12 +243,12 @@ mod tests {
             let visible = published.now().unwrap();
             assert_eq!(visible.position.sequence, 2);
             assert_eq!(ends(|name| visible.value("", name).cloned()), [Some(2); 2]);
-            let in_state = ends(|name| Some(visible.state.value("", name)?.1.clone()));
+            let in_state = ends(|name| Some(visible.state.value("", name)?.clone()));
             assert_eq!(in_state, [Some(1); 2], "it comes later");
         });
         assert!(is_called);
         let visible = published.settled().unwrap();
-        let in_state = ends(|name| Some(visible.state.value("", name)?.1.clone()));
+        let in_state = ends(|name| Some(visible.state.value("", name)?.clone()));
         assert_eq!(in_state, [Some(2); 2]);
         assert!(visible.is_settled());
     }
@@ -264,7 +263,7 @@ mod tests {
             scope.spawn(|| {
                 while !is_over.load(Ordering::Acquire) {
                     let visible = published.settled().unwrap();
-                    let seen = ends(|name| Some(visible.state.value("", name)?.1.clone()));
+                    let seen = ends(|name| Some(visible.state.value("", name)?.clone()));
                     let expected = Some(visible.position.sequence as u32).filter(|number| *number > 0);
                     assert_eq!(seen, [expected; 2]);
                 }

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use super::batch::{Batch, Command};
@@ -11,9 +12,9 @@ use super::error::{BatchError, CommandError, Limit, LimitExceeded};
 use super::key::{self, KeyPath};
 use super::overlay::{Decisions, Overlay};
 use super::record::{MAX_RECORD_BYTES, Record};
-use super::state::View;
 use super::value::Value;
 use super::value_name::ValueName;
+use super::view::{KeyView, View};
 
 /// Levels that one CREATE_KEY creates, at most (specification, section 6).
 pub const MAX_CREATED_LEVELS: u64 = 32;
@@ -85,10 +86,65 @@ pub(super) struct Evaluation<'a> {
     pub(super) running: Overlay<'a>,
     pub(super) record: Record,
     limits: &'a Limits,
-    /// As the batch spells it; none after DELETE_KEY.
-    current: Option<KeyPath>,
-    /// The current key's path as it is stored, once it was looked up: nothing but DELETE_KEY takes it away.
-    stored: Option<String>,
+    /// None after DELETE_KEY.
+    current: Option<Current<'a>>,
+}
+
+/// The key that the commands on values go to.
+struct Current<'a> {
+    /// As the batch spells it.
+    path: KeyPath,
+    /// Once it was looked up, and if it is there: nothing but DELETE_KEY takes it away.
+    key: Option<CurrentKey<'a>>,
+}
+
+struct CurrentKey<'a> {
+    /// Its path as it is stored.
+    stored: String,
+    /// What it was before the batch; none if the batch has made it.
+    before: Option<KeyView<'a>>,
+}
+
+impl<'a> Current<'a> {
+    fn new(path: KeyPath) -> Current<'a> {
+        Current { path, key: None }
+    }
+
+    /// The key, if it is there; looked up the first time.
+    fn look_up(&mut self, running: &Overlay<'a>) -> Option<(&KeyPath, &CurrentKey<'a>)> {
+        if self.key.is_none() {
+            self.key = CurrentKey::find(running, self.path.folded());
+        }
+        Some((&self.path, self.key.as_ref()?))
+    }
+}
+
+impl<'a> CurrentKey<'a> {
+    fn find(running: &Overlay<'a>, path: &str) -> Option<CurrentKey<'a>> {
+        let before = running.before(path);
+        let stored = match &before {
+            Some(before) => before.path().into_owned(),
+            None => running.made(path)?.to_owned(),
+        };
+        Some(CurrentKey { stored, before })
+    }
+
+    fn value_before(&self, name: &str) -> Option<(&'a Arc<str>, &'a Value)> {
+        self.before.as_ref()?.value(name)
+    }
+
+    /// The value of this folded name, as the batch has left it so far.
+    fn value<'b>(
+        &'b self,
+        running: &'b Overlay<'_>,
+        path: &KeyPath,
+        name: &str,
+    ) -> Option<(&'b Arc<str>, &'b Value)> {
+        match running.decided(path.folded(), name) {
+            Some(decided) => decided.as_ref().map(|(name, value)| (name, value)),
+            None => self.value_before(name),
+        }
+    }
 }
 
 impl<'a> Evaluation<'a> {
@@ -102,8 +158,7 @@ impl<'a> Evaluation<'a> {
             running: Overlay::new(view),
             record,
             limits,
-            current: Some(key.clone()),
-            stored: None,
+            current: Some(Current::new(key.clone())),
         }
     }
 
@@ -124,19 +179,17 @@ impl<'a> Evaluation<'a> {
     }
 
     pub(super) fn create_key(&mut self, path: KeyPath) -> Result<(), CommandError> {
-        let stored = match self.running.layer().key(path.folded()) {
-            Some(stored) => {
-                self.record.push_key(CommandKind::CreateKey, &stored, false);
-                stored.into_owned()
-            }
+        let mut current = Current::new(path);
+        match current.look_up(&self.running) {
+            Some((_, key)) => self.record.push_key(CommandKind::CreateKey, &key.stored, false),
             None => {
-                let stored = self.spell_new(&path)?;
+                let stored = self.spell_new(&current.path)?;
                 self.record.push_key(CommandKind::CreateKey, &stored, true);
-                self.running.create(&path, &stored);
-                stored
+                self.running.create(&current.path, &stored);
+                current.key = Some(CurrentKey { stored, before: None });
             }
-        };
-        (self.current, self.stored) = (Some(path), Some(stored));
+        }
+        self.current = Some(current);
         Ok(())
     }
 
@@ -145,8 +198,8 @@ impl<'a> Evaluation<'a> {
         let mut existing = Cow::Borrowed("");
         let mut created: u64 = 1;
         for above in key::ancestors(path.folded()) {
-            if let Some(stored) = self.running.layer().key(above) {
-                existing = stored;
+            if let Some(key) = self.running.layer().find(above) {
+                existing = key.path();
                 break;
             }
             created += 1;
@@ -162,14 +215,19 @@ impl<'a> Evaluation<'a> {
         if path.is_root() {
             return Err(CommandError::Root);
         }
-        match self.running.layer().key(path.folded()) {
+        let stored = self
+            .running
+            .layer()
+            .find(path.folded())
+            .map(|key| key.path().into_owned());
+        match stored {
             Some(stored) => {
                 self.record.push_key(CommandKind::DeleteKey, &stored, true);
                 self.running.delete(path.folded());
             }
             None => self.record.push_key(CommandKind::DeleteKey, path.as_str(), false),
         }
-        (self.current, self.stored) = (None, None);
+        self.current = None;
         Ok(())
     }
 
@@ -177,56 +235,65 @@ impl<'a> Evaluation<'a> {
         let size = value.data().len() as u64;
         LimitExceeded::check(Limit::ValueBytes, self.limits.value_bytes, size)
             .map_err(CommandError::Limit)?;
-        let path = self.current.as_ref().ok_or(CommandError::NoCurrentKey)?;
-        if self.stored.is_none() {
-            self.stored = self.running.layer().key(path.folded()).map(Cow::into_owned);
-        }
-        let Some(stored_path) = &self.stored else {
-            let key = path.as_str().to_owned();
+        let Evaluation { running, record, .. } = self;
+        let current = self.current.as_mut().ok_or(CommandError::NoCurrentKey)?;
+        let Some((path, key)) = current.look_up(running) else {
+            let key = current.path.as_str().to_owned();
             return Err(CommandError::KeyNotFound { key });
         };
-        let before = self.running.layer().value(path.folded(), &name.folded);
+        let values = &mut running.decisions.of_key(path.folded_arc()).values;
+        let decided = values.entry(Arc::clone(&name.folded));
+        let before = match &decided {
+            Entry::Occupied(decided) => decided.get().as_ref().map(|(name, value)| (name, value)),
+            Entry::Vacant(_) => key.value_before(&name.folded),
+        };
         let (stored_name, previous) = match before {
             Some((stored, previous)) => (stored, Some(previous.as_ref())),
             None => (&name.text, None),
         };
-        self.record
-            .push_set_value(stored_path, stored_name, value.as_ref(), previous);
+        record.push_set_value(&key.stored, stored_name, value.as_ref(), previous);
         let stored = (Arc::clone(stored_name), value.clone());
-        self.running.put_value(path, name, Some(stored));
+        decided.insert_entry(Some(stored));
         Ok(())
     }
 
     pub(super) fn delete_value(&mut self, name: &ValueName) -> Result<(), CommandError> {
-        let path = self.current.as_ref().ok_or(CommandError::NoCurrentKey)?;
-        if self.stored.is_none() {
-            self.stored = self.running.layer().key(path.folded()).map(Cow::into_owned);
-        }
-        let key = self.stored.as_deref().unwrap_or(path.as_str());
-        match self.running.layer().value(path.folded(), &name.folded) {
+        let Evaluation { running, record, .. } = self;
+        let current = self.current.as_mut().ok_or(CommandError::NoCurrentKey)?;
+        let Some((path, key)) = current.look_up(running) else {
+            record.push_delete_value(current.path.as_str(), &name.text, None);
+            return Ok(());
+        };
+        match key.value(running, path, &name.folded) {
             Some((stored_name, previous)) => {
-                self.record
-                    .push_delete_value(key, stored_name, Some(previous.as_ref()));
-                self.running.put_value(path, name, None);
+                record.push_delete_value(&key.stored, stored_name, Some(previous.as_ref()));
+                let values = &mut running.decisions.of_key(path.folded_arc()).values;
+                values.insert(Arc::clone(&name.folded), None);
             }
-            None => self.record.push_delete_value(key, &name.text, None),
+            None => record.push_delete_value(&key.stored, &name.text, None),
         }
         Ok(())
     }
 
+    /// The value of the current key, if both are there.
+    ///
+    /// # Errors
+    /// There is no current key.
+    pub(super) fn value(&mut self, name: &ValueName) -> Result<Option<&Value>, CommandError> {
+        let current = self.current.as_mut().ok_or(CommandError::NoCurrentKey)?;
+        let key = current.look_up(&self.running);
+        let found = key.and_then(|(path, key)| key.value(&self.running, path, &name.folded));
+        Ok(found.map(|(_, value)| value))
+    }
+
     /// Section 2: on the state as the batch has changed it so far. A missing value is not equal, greater or less.
     fn check_value(
-        &self,
+        &mut self,
         kind: ConditionKind,
         name: &ValueName,
         expected: Option<&Value>,
     ) -> Result<(), CommandError> {
-        let path = self.current.as_ref().ok_or(CommandError::NoCurrentKey)?;
-        let found = self
-            .running
-            .layer()
-            .value(path.folded(), &name.folded)
-            .map(|(_, value)| value);
+        let found = self.value(name)?;
         let pair = found.zip(expected);
         let is_equal = pair.is_some_and(|(found, expected)| found == expected);
         let order = pair.and_then(|(found, expected)| compare(found.as_ref(), expected.as_ref()));
@@ -243,17 +310,19 @@ impl<'a> Evaluation<'a> {
         if holds {
             return Ok(());
         }
+        let found = found.cloned();
+        let key = self.current.as_ref().map(|current| current.path.as_str());
         Err(CommandError::ConditionFailed(Box::new(FailedCondition {
             kind,
-            key: path.as_str().to_owned(),
+            key: key.unwrap_or_default().to_owned(),
             name: Some(name.text.to_string()),
             expected: expected.cloned(),
-            found: found.cloned(),
+            found,
         })))
     }
 
     fn check_key(&self, kind: ConditionKind, path: &KeyPath) -> Result<(), CommandError> {
-        let exists = self.running.layer().key(path.folded()).is_some();
+        let exists = self.running.layer().find(path.folded()).is_some();
         if exists == (kind == ConditionKind::KeyExists) {
             return Ok(());
         }

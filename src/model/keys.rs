@@ -92,10 +92,20 @@ impl Keys {
 
     /// The key with this folded path.
     pub(super) fn find(&self, folded: &str) -> Option<KeyId> {
+        self.find_with_values(folded).map(|(id, _)| id)
+    }
+
+    /// The key with this folded path, and its values.
+    pub(super) fn find_with_values(&self, folded: &str) -> Option<(KeyId, &Values)> {
         let hash = self.hash(folded);
         let is_it = |at: &Indexed| at.id.hash == hash && self.is_at(at.id, folded);
         let at = self.index.find(spread(hash), is_it)?;
-        Some(at.id)
+        Some((at.id, &at.values))
+    }
+
+    /// The value of this folded name among those of a key.
+    pub(super) fn value_of<'a>(&self, values: &'a Values, name: &str) -> Option<&'a StoredValue> {
+        values.find(name, self.tag(name))
     }
 
     /// Whether this is the path of the key.

@@ -30,6 +30,7 @@ mod tags;
 mod value;
 mod value_name;
 mod values;
+mod view;
 
 pub use batch::{Batch, Control};
 pub use change::{Change, CommandKind};
@@ -43,10 +44,10 @@ pub use overlay::Overlay;
 pub use plain::PlainWrite;
 pub use read::{KeyInfo, ReadBatch, ReadReply};
 pub use record::{MAX_RECORD_BYTES, Record, RecordView};
-
-pub use state::{Entry, State, View};
+pub use state::{Entry, State};
 pub use value::{Content, Value, ValueRef, ValueType};
 pub use value_name::{AsValueName, ValueName};
+pub use view::{KeyView, View};
 
 pub(crate) use batch::Acknowledgement;
 pub(crate) use copy::{EntryName, Stored};

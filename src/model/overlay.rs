@@ -1,6 +1,6 @@
 //! A view under changes that have been decided and not yet made.
 
-use std::borrow::Cow;
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Bound;
 use std::sync::Arc;
@@ -8,9 +8,7 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 
 use super::key::{self, KeyPath, SEPARATOR};
-use super::state::View;
-use super::value::Value;
-use super::value_name::ValueName;
+use super::view::{Decided, KeyView, StoredValue, View};
 
 /// A view under changes that have been decided and not yet made.
 ///
@@ -39,19 +37,8 @@ pub(crate) struct Layer<'a> {
     decisions: &'a Decisions,
 }
 
-#[derive(Debug, Default)]
-struct Decided {
-    /// The stored path of a key made here; none if the view has it.
-    made: Option<Box<str>>,
-    /// By folded name; none = deleted.
-    values: HashMap<Arc<str>, Option<StoredValue>, RandomState>,
-}
-
 /// So many keys are looked through one by one.
 const FEW: usize = 32;
-
-/// The name as it is stored, and the value.
-type StoredValue = (Arc<str>, Value);
 
 impl<'a> Overlay<'a> {
     /// Nothing decided yet.
@@ -75,13 +62,12 @@ impl<'a> Overlay<'a> {
     /// Makes a key, and what is missing above it. `stored` is spelled down to the last component.
     pub(super) fn create(&mut self, path: &KeyPath, stored: &str) {
         let (mut path, mut stored) = (Arc::clone(path.folded_arc()), stored);
-        while self.layer().key(&path).is_none() {
+        while self.layer().find(&path).is_none() {
             let above = key::parent(&path).map(Arc::from);
-            let made = Decided {
+            *self.decisions.of_key(&path) = Decided {
                 made: Some(stored.into()),
                 ..Decided::default()
             };
-            self.decisions.insert(path, made);
             match (above, key::parent(stored)) {
                 (Some(above), Some(stored_above)) => (path, stored) = (above, stored_above),
                 _ => return,
@@ -93,17 +79,22 @@ impl<'a> Overlay<'a> {
         self.decisions.delete(path);
     }
 
-    /// Sets a value of a key that exists, or deletes it.
-    pub(super) fn put_value(&mut self, path: &KeyPath, name: &ValueName, value: Option<StoredValue>) {
-        let path = path.folded_arc();
-        let name = Arc::clone(&name.folded);
-        if let Some(decided) = self.decisions.keys.get_mut(path) {
-            decided.values.insert(name, value);
-            return;
+    /// The stored path of a key that was made here.
+    pub(super) fn made(&self, path: &str) -> Option<&str> {
+        self.decisions.keys.get(path)?.made.as_deref()
+    }
+
+    /// The key as it was before anything was decided here, unless it was made or deleted here since.
+    pub(super) fn before(&self, path: &str) -> Option<KeyView<'a>> {
+        match self.made(path).is_some() || self.decisions.is_hidden(path) {
+            true => None,
+            false => self.view.find(path),
         }
-        let mut decided = Decided::default();
-        decided.values.insert(name, value);
-        self.decisions.insert(Arc::clone(path), decided);
+    }
+
+    /// What was decided here of a value, the last of it.
+    pub(super) fn decided(&self, path: &str, name: &str) -> Option<&Option<StoredValue>> {
+        self.decisions.keys.get(path)?.values.get(name)
     }
 }
 
@@ -122,27 +113,39 @@ impl Decisions {
 
     /// Adds what was decided on a view under these.
     pub(super) fn add(&mut self, above: Decisions) {
+        if self.is_empty() {
+            *self = above;
+            return;
+        }
         for path in &above.deleted {
             self.delete(path);
         }
         for (path, decided) in above.keys {
-            match self.keys.get_mut(&path) {
-                // A key that was made above was not here, or was deleted just now.
-                Some(known) if decided.made.is_none() => known.values.extend(decided.values),
-                _ => self.insert(path, decided),
+            let known = self.of_key(&path);
+            match decided.made {
+                None if !known.values.is_empty() => known.values.extend(decided.values),
+                None => known.values = decided.values,
+                // It was not here, or was deleted just now.
+                Some(_) => *known = decided,
             }
         }
     }
 
-    fn insert(&mut self, path: Arc<str>, decided: Decided) {
-        match &mut self.order {
-            Some(order) => _ = order.insert(Arc::clone(&path)),
-            None if self.keys.len() >= FEW => {
-                self.order = Some(self.keys.keys().chain([&path]).cloned().collect());
-            }
-            None => {}
+    /// What is decided of this key, to add to it; nothing yet, if it is new here.
+    pub(super) fn of_key(&mut self, path: &Arc<str>) -> &mut Decided {
+        let Decisions { keys, order, .. } = self;
+        if order.is_none() && keys.len() >= FEW {
+            *order = Some(keys.keys().cloned().collect());
         }
-        self.keys.insert(path, decided);
+        match keys.entry(Arc::clone(path)) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                if let Some(order) = order {
+                    order.insert(Arc::clone(path));
+                }
+                new.insert(Decided::default())
+            }
+        }
     }
 
     /// The paths that begin with this.
@@ -179,28 +182,16 @@ impl Decisions {
 }
 
 impl<'a> Layer<'a> {
-    pub(super) fn key(self, path: &str) -> Option<Cow<'a, str>> {
-        let Layer { view, decisions } = self;
-        match decisions.keys.get(path) {
-            Some(Decided {
-                made: Some(stored), ..
-            }) => Some(Cow::Borrowed(stored)),
-            _ if decisions.is_hidden(path) => None,
-            _ => view.key(path),
-        }
-    }
-
-    pub(crate) fn value(self, path: &str, name: &str) -> Option<(&'a Arc<str>, &'a Value)> {
+    pub(crate) fn find(self, path: &str) -> Option<KeyView<'a>> {
         let Layer { view, decisions } = self;
         let decided = decisions.keys.get(path);
-        if let Some(value) = decided.and_then(|decided| decided.values.get(name)) {
-            return value.as_ref().map(|(name, value)| (name, value));
+        if let Some(made) = decided.and_then(KeyView::made) {
+            return Some(made);
         }
-        let is_made_here = decided.is_some_and(|decided| decided.made.is_some());
-        if is_made_here || decisions.is_hidden(path) {
+        if decisions.is_hidden(path) {
             return None;
         }
-        view.value(path, name)
+        Some(view.find(path)?.under(decided))
     }
 
     pub(super) fn any_subkey(self, path: &str, is_counted: &mut dyn FnMut(&str) -> bool) -> bool {
@@ -227,12 +218,8 @@ impl<'a> Layer<'a> {
 }
 
 impl View for Layer<'_> {
-    fn key(&self, path: &str) -> Option<Cow<'_, str>> {
-        Layer::key(*self, path)
-    }
-
-    fn value(&self, path: &str, name: &str) -> Option<(&Arc<str>, &Value)> {
-        Layer::value(*self, path, name)
+    fn find(&self, path: &str) -> Option<KeyView<'_>> {
+        Layer::find(*self, path)
     }
 
     fn any_subkey(&self, path: &str, is_counted: &mut dyn FnMut(&str) -> bool) -> bool {

@@ -6,9 +6,9 @@ use super::evaluate::{Evaluation, Limits};
 use super::key::KeyPath;
 use super::overlay::{Decisions, Overlay};
 use super::record::{MAX_RECORD_BYTES, Record};
-use super::state::View;
 use super::value::Value;
 use super::value_name::ValueName;
+use super::view::View;
 
 /// One plain write, checked.
 #[derive(Debug, Clone)]
@@ -106,7 +106,7 @@ impl Decisions {
             &write.key,
         );
         let (key, folded) = (&write.key, write.key.folded());
-        let exists = evaluation.running.layer().key(folded).is_some();
+        let exists = evaluation.running.layer().find(folded).is_some();
         let not_found = || CommandError::KeyNotFound {
             key: key.as_str().to_owned(),
         };
@@ -121,7 +121,7 @@ impl Decisions {
             }
             Kind::DeleteKey => evaluation.delete_key(key)?,
             Kind::SetValue(name, value) => evaluation.set_value(name, value)?,
-            Kind::DeleteValue(name) if evaluation.running.layer().value(folded, &name.folded).is_none() => {
+            Kind::DeleteValue(name) if evaluation.value(name)?.is_none() => {
                 return Err(CommandError::ValueNotFound {
                     key: key.as_str().to_owned(),
                     name: name.text.to_string(),

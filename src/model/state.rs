@@ -1,6 +1,5 @@
 //! The state: every key and value that the records so far have left, in memory.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::change::{Change, CommandKind};
@@ -13,17 +12,7 @@ use super::record::{Changes, RecordView, Runs};
 use super::sorted::Place;
 use super::value::Value;
 use super::values::StoredValue;
-
-/// What a batch is evaluated against: the state, or the state under records that are decided but not yet durable.
-/// All paths and names are folded.
-pub trait View {
-    /// The stored path of the key, if it exists.
-    fn key(&self, path: &str) -> Option<Cow<'_, str>>;
-    /// The stored name and the data of a value, if it exists.
-    fn value(&self, path: &str, name: &str) -> Option<(&Arc<str>, &Value)>;
-    /// Whether `is_counted` says so of the folded path of any key right below this one.
-    fn any_subkey(&self, path: &str, is_counted: &mut dyn FnMut(&str) -> bool) -> bool;
-}
+use super::view::{KeyView, View};
 
 /// Keys and values, found by folded path and name, and what they add up to.
 #[derive(Debug, Clone)]
@@ -237,6 +226,13 @@ impl State {
 
     /// The value, by folded path and name.
     #[must_use]
+    pub fn value(&self, path: &str, name: &str) -> Option<&Value> {
+        let (_, stored) = self.keys.value(path, name)?;
+        Some(&stored.value)
+    }
+
+    /// The value with its key and name as they are stored, by folded path and name.
+    #[must_use]
     pub fn entry(&self, path: &str, name: &str) -> Option<Entry> {
         let (id, stored) = self.keys.value(path, name)?;
         Some(Entry::value(&self.path(id), stored))
@@ -370,14 +366,8 @@ impl Entry {
 }
 
 impl View for State {
-    fn key(&self, path: &str) -> Option<Cow<'_, str>> {
-        let id = self.keys.find(path)?;
-        Some(self.keys.path(id).into())
-    }
-
-    fn value(&self, path: &str, name: &str) -> Option<(&Arc<str>, &Value)> {
-        let (_, stored) = self.keys.value(path, name)?;
-        Some((&stored.name, &stored.value))
+    fn find(&self, path: &str) -> Option<KeyView<'_>> {
+        KeyView::in_keys(&self.keys, path)
     }
 
     fn any_subkey(&self, path: &str, is_counted: &mut dyn FnMut(&str) -> bool) -> bool {

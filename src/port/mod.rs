@@ -14,7 +14,7 @@ pub use notification::{Contents, Notification};
 use crate::engine::Source;
 use crate::error::{Error, Result};
 use crate::layout::{check_port_name, lock_creation, random, remove_if_there, sync_parent};
-use crate::model::{Entry, KeyPath, View};
+use crate::model::{Entry, KeyPath, View as _};
 use crate::port_file::{PortFile, PortHead};
 use crate::sync::lock;
 use crate::view::JournalView;
@@ -296,8 +296,10 @@ impl Port {
         let mut progress = lock(&shared.progress);
         let folded = shared.key.folded();
         let (position, entries) = shared.source.read(|visible| {
-            let entries = visible.state.key(folded).map(|stored| {
-                let mut entries = vec![Entry::Key { path: stored.into() }];
+            let entries = visible.state.find(folded).map(|key| {
+                let mut entries = vec![Entry::Key {
+                    path: key.path().into(),
+                }];
                 entries.extend(visible.state.walk(folded, true).unwrap_or_default());
                 entries
             });

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::model::state::RecordApplied;
-use crate::model::{Batch, Limits, PlainWrite, State};
+use crate::model::{Batch, Limits, PlainWrite, State, Value, ValueName};
 
 const KEYS: [&str; 8] = ["A", "a", r"A\B", r"a\b\C", r"A\D", "B", r"B\b", r"b\B\c"];
 /// So that their order is kept.
@@ -48,12 +48,15 @@ fn answers(view: &dyn View) -> Vec<String> {
         let path = key.folded();
         answers.push(format!(
             "{path}: {:?} {}",
-            view.key(path),
+            view.find(path).map(|key| key.path()),
             view.any_subkey(path, &mut |_| true)
         ));
         for name in NAMES {
             let folded = ValueName::parse(name).unwrap();
-            answers.push(format!("{path} {name}: {:?}", view.value(path, folded.folded())));
+            answers.push(format!(
+                "{path} {name}: {:?}",
+                view.find(path).and_then(|key| key.value(folded.folded()))
+            ));
         }
     }
     answers

@@ -1,0 +1,98 @@
+//! What a batch is evaluated against: keys and values, found by folded path and name.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+
+use super::keys::{KeyId, Keys};
+use super::value::Value;
+use super::values::Values;
+
+/// The state, or the state under decisions that are not yet made. All paths and names are folded.
+pub trait View {
+    /// The key at this path, if it exists.
+    fn find(&self, path: &str) -> Option<KeyView<'_>>;
+    /// Whether `is_counted` says so of the folded path of any key right below this one.
+    fn any_subkey(&self, path: &str, is_counted: &mut dyn FnMut(&str) -> bool) -> bool;
+}
+
+/// A key as a view shows it, found once: its values are looked up by name alone.
+#[derive(Debug)]
+pub struct KeyView<'a> {
+    /// Spelled as it is stored, if the key was made by a decision.
+    made: Option<&'a str>,
+    /// As the state has it, if it has it and what it has is not hidden.
+    stored: Option<StoredKey<'a>>,
+    /// What lies over that: the later, the further back.
+    decided: Vec<&'a Decided>,
+}
+
+#[derive(Debug)]
+struct StoredKey<'a> {
+    keys: &'a Keys,
+    id: KeyId,
+    values: &'a Values,
+}
+
+/// What was decided of a key.
+#[derive(Debug, Default)]
+pub(super) struct Decided {
+    /// The stored path of a key made here; none if the view below has it.
+    pub(super) made: Option<Box<str>>,
+    /// By folded name; none = deleted.
+    pub(super) values: HashMap<Arc<str>, Option<StoredValue>, RandomState>,
+}
+
+/// The name as it is stored, and the value.
+pub(super) type StoredValue = (Arc<str>, Value);
+
+impl<'a> KeyView<'a> {
+    /// The key with this folded path, if there is one.
+    pub(super) fn in_keys(keys: &'a Keys, path: &str) -> Option<KeyView<'a>> {
+        let (id, values) = keys.find_with_values(path)?;
+        Some(KeyView {
+            made: None,
+            stored: Some(StoredKey { keys, id, values }),
+            decided: Vec::new(),
+        })
+    }
+
+    /// A key that was made by a decision; none if it was not.
+    pub(super) fn made(decided: &'a Decided) -> Option<KeyView<'a>> {
+        Some(KeyView {
+            made: Some(decided.made.as_deref()?),
+            stored: None,
+            decided: vec![decided],
+        })
+    }
+
+    /// The same key under a further decision.
+    pub(super) fn under(mut self, decided: Option<&'a Decided>) -> KeyView<'a> {
+        self.decided.extend(decided);
+        self
+    }
+
+    /// Its path as it is stored.
+    #[must_use]
+    pub fn path(&self) -> Cow<'a, str> {
+        match (&self.stored, self.made) {
+            (Some(stored), _) => stored.keys.path(stored.id).into(),
+            (None, made) => made.unwrap_or_default().into(),
+        }
+    }
+
+    /// The stored name and the data of a value, if it exists.
+    #[must_use]
+    pub fn value(&self, name: &str) -> Option<(&'a Arc<str>, &'a Value)> {
+        for decided in self.decided.iter().rev() {
+            if let Some(value) = decided.values.get(name) {
+                return value.as_ref().map(|(name, value)| (name, value));
+            }
+        }
+        let StoredKey { keys, values, .. } = self.stored.as_ref()?;
+        let stored = keys.value_of(values, name)?;
+        Some((&stored.name, &stored.value))
+    }
+}
