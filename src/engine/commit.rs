@@ -88,6 +88,22 @@ pub(super) struct Member {
     decision: Result<Record>,
 }
 
+/// What a member of a group is told. It gets back what it came with: whoever has allocated it frees it, and not the leader for all.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) result: Result<Commit>,
+    _member: Option<Member>,
+}
+
+impl From<Result<Commit>> for Answer {
+    fn from(result: Result<Commit>) -> Answer {
+        Answer {
+            result,
+            _member: None,
+        }
+    }
+}
+
 impl Member {
     /// What there is to append.
     fn record(&self) -> Option<&Record> {
@@ -144,8 +160,9 @@ impl Engine {
         let mut request = Some(Request::new(write));
         let join = |forming: &mut Forming| self.join(forming, &mut request);
         let lead = |members, led: Led<'_, _, _>| self.lead(members, led);
-        self.groups
-            .submit(join, Forming::take, lead, &|| self.abandoned())
+        let abandoned = || self.abandoned().into();
+        let answer = self.groups.submit(join, Forming::take, lead, &abandoned);
+        answer.result
     }
 
     fn abandoned(&self) -> Result<Commit> {
@@ -156,12 +173,12 @@ impl Engine {
     ///
     /// A refusal may rest on a record that is not durable yet. So it is answered after that record is durable, or, if it
     /// never will be, not at all: nobody is refused by a state that never was.
-    pub(super) fn join(&self, forming: &mut Forming, request: &mut Option<Request>) -> Join<Result<Commit>> {
+    pub(super) fn join(&self, forming: &mut Forming, request: &mut Option<Request>) -> Join<Answer> {
         if let Err(error) = self.check_commits() {
-            return Join::Answered(Err(error));
+            return Join::Answered(Err(error).into());
         }
         let Some(asked) = request.take() else {
-            return Join::Answered(self.abandoned());
+            return Join::Answered(self.abandoned().into());
         };
         if !forming.members.is_empty() && forming.bytes + asked.bytes > GROUP_BYTES {
             *request = Some(asked);
@@ -170,7 +187,7 @@ impl Engine {
         let rests_on_nothing = forming.under_way.is_empty() && forming.decided.is_empty();
         let decision = match self.decide(forming, &asked) {
             Ok(decision) => decision,
-            Err(error) => return Join::Answered(Err(error)),
+            Err(error) => return Join::Answered(Err(error).into()),
         };
         let member = Member {
             request: asked,
@@ -178,7 +195,8 @@ impl Engine {
         };
         if rests_on_nothing && member.record().is_none() {
             let time = self.env.now();
-            return Join::Answered(member.decision.map(|_| Commit { sequence: None, time }));
+            let result = member.decision.map(|_| Commit { sequence: None, time });
+            return Join::Answered(result.into());
         }
         forming.bytes += member.request.bytes;
         forming.members.push(member);
@@ -187,12 +205,12 @@ impl Engine {
 
     /// Makes a group durable, shows it, and answers each of its members. The next group is led as soon as this one is durable:
     /// it is written while this one is shown.
-    pub(super) fn lead(&self, members: Vec<Member>, mut led: Led<'_, Forming, Result<Commit>>) {
+    pub(super) fn lead(&self, members: Vec<Member>, mut led: Led<'_, Forming, Answer>) {
         let mut writer = lock(&self.writer);
         let time = self.env.now();
         let appended = match self.check_commits() {
             Ok(()) => append(&mut writer, &members, time),
-            Err(error) => return led.answer(members.iter().map(|_| Err(error.clone()))),
+            Err(error) => return led.answer(members.iter().map(|_| Err(error.clone()).into())),
         };
         match appended {
             Ok(()) => {
@@ -204,7 +222,7 @@ impl Engine {
                 if records.is_empty() {
                     // Refusals, and what they may rest on is durable.
                     led.hand_over(|_| ());
-                    return led.answer(answers(&members, position, time));
+                    return led.answer(answers(members, position, time));
                 }
                 self.publish_head(position);
                 // Held before anybody decides on the state without what is under way.
@@ -218,7 +236,7 @@ impl Engine {
                     .show(&records, decisions, position, time, once_shown)
                     .is_ok()
                 {
-                    led.answer(answers(&members, position, time));
+                    led.answer(answers(members, position, time));
                 }
             }
             Err(AppendError::Refused(error)) => {
@@ -227,11 +245,11 @@ impl Engine {
                     self.decide_again(forming);
                     answers
                 });
-                led.answer(answers);
+                led.answer(answers.into_iter().map(Answer::from));
             }
             Err(AppendError::Failed(error)) => {
                 let error = self.fail(error);
-                led.answer(members.iter().map(|_| Err(error.clone())));
+                led.answer(members.iter().map(|_| Err(error.clone()).into()));
             }
         }
     }
@@ -269,8 +287,8 @@ impl Engine {
                 .and_then(|showing| showing.show(&[record.view()], decided, position, time, once_shown));
             shown.map_err(|error| self.fail(error))?;
         }
-        let mut answers = answers(&alone, position, time);
-        answers.pop().unwrap_or_else(|| self.abandoned())
+        let answer = answers(alone.into(), position, time).next();
+        answer.map_or_else(|| self.abandoned(), |answer| answer.result)
     }
 
     /// Decides the members of the forming group on the visible state: what they were decided on has not happened.
@@ -328,20 +346,20 @@ impl Engine {
 }
 
 /// What each of a group is told, whose last record is the one before the position.
-fn answers(members: &[Member], position: Position, time: i64) -> Vec<Result<Commit>> {
+fn answers(members: Vec<Member>, position: Position, time: i64) -> impl Iterator<Item = Answer> {
     let records = members.iter().filter(|member| member.record().is_some()).count();
     let mut last = position.sequence - records as u64;
-    let answer = |member: &Member| {
-        if let Err(error) = &member.decision {
-            return Err(error.clone());
-        }
+    members.into_iter().map(move |member| {
         let sequence = member.record().map(|_| {
             last += 1;
             last
         });
-        Ok(Commit { sequence, time })
-    };
-    members.iter().map(answer).collect()
+        let refusal = member.decision.as_ref().err().cloned();
+        Answer {
+            result: refusal.map_or(Ok(Commit { sequence, time }), Err),
+            _member: Some(member),
+        }
+    })
 }
 
 /// Makes the group's records durable.

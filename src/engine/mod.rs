@@ -52,7 +52,7 @@ use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Mutex, lock};
 use crate::tree::{Folders, Meta};
 use checkpoint::{Checkpointer, OpenTree, Shared};
-use commit::Forming;
+use commit::{Answer, Forming};
 use groups::Groups;
 use visible::Published;
 pub(crate) use visible::Visible;
@@ -89,7 +89,7 @@ pub(crate) struct Engine {
     pub(crate) notification_limit_bytes: u64,
     pub(crate) opened: Opened,
     pub(crate) journal: Arc<Journal>,
-    groups: Groups<Forming, Result<Commit>>,
+    groups: Groups<Forming, Answer>,
     /// The leader's alone.
     writer: Mutex<Writer>,
     visible: Arc<Published>,

@@ -59,10 +59,11 @@ fn commit<const N: usize>(engine: &Engine, requests: [Request; N]) -> Vec<Result
     let mut requests = requests.map(Some);
     let join = |number: usize, forming: &mut Forming| engine.join(forming, &mut requests[number]);
     let lead = |members, led: Led<'_, _, _>| engine.lead(members, led);
-    let abandoned = || Err(Error::LeaderPanicked);
-    engine
+    let abandoned = || Err(Error::LeaderPanicked).into();
+    let answers = engine
         .groups
-        .submit_together(N, join, Forming::take, lead, &abandoned)
+        .submit_together(N, join, Forming::take, lead, &abandoned);
+    answers.into_iter().map(|answer| answer.result).collect()
 }
 
 fn is_segment_write(op: &Op) -> bool {
