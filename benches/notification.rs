@@ -136,7 +136,8 @@ fn weigh(change: &Change<'_>) -> u64 {
         value.map_or(0, |value| u64::from(value.value_type.0) + sum(value.data))
     };
     let name = change.name().unwrap_or_default();
-    (change.key().len() + name.len()) as u64 + data(change.value()) + data(change.previous())
+    let command = change.kind() as u64 + u64::from(change.changed());
+    command + (change.key().len() + name.len()) as u64 + data(change.value()) + data(change.previous())
 }
 
 fn sum(data: &[u8]) -> u64 {
@@ -213,7 +214,9 @@ fn decode_raw(mut record: &[u8]) -> u64 {
         let changes = take_u32(&mut record);
         take(&mut record, 4);
         for _ in 0..changes {
-            take(&mut record, 2);
+            let [command, changed] = take(&mut record, 2).try_into().expect("two bytes");
+            assert!((1..=4).contains(&command) && changed <= 1, "a command that is known");
+            total += u64::from(command) + u64::from(changed);
             total += (key.len() + take_text(&mut record).len()) as u64;
             for _ in 0..2 {
                 if take(&mut record, 1) == [1] {

@@ -265,11 +265,10 @@ impl<'a> Iterator for Shown<'a> {
         let Shown { filter, runs, run } = self;
         let mut folded = init;
         for (changes, all) in run.into_iter().chain(runs.filter_map(|run| filter.shown_of(run))) {
-            for change in changes {
-                if all || is_deletion(&change) {
-                    folded = f(folded, change);
-                }
-            }
+            folded = match all {
+                true => changes.fold(folded, &mut f),
+                false => changes.filter(is_deletion).fold(folded, &mut f),
+            };
         }
         folded
     }

@@ -396,6 +396,16 @@ impl<'a> Iterator for Changes<'a> {
     fn next(&mut self) -> Option<Change<'a>> {
         self.changes.change()?.of_key(self.key)
     }
+
+    #[inline]
+    fn fold<B, F: FnMut(B, Change<'a>) -> B>(self, init: B, mut f: F) -> B {
+        let Changes { key, mut changes } = self;
+        let mut folded = init;
+        while let Some(change) = changes.change().and_then(|change| change.of_key(key)) {
+            folded = f(folded, change);
+        }
+        folded
+    }
 }
 
 #[cfg(test)]
