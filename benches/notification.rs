@@ -215,7 +215,10 @@ fn decode_raw(mut record: &[u8]) -> u64 {
         take(&mut record, 4);
         for _ in 0..changes {
             let [command, changed] = take(&mut record, 2).try_into().expect("two bytes");
-            assert!((1..=4).contains(&command) && changed <= 1, "a command that is known");
+            assert!(
+                (1..=4).contains(&command) && changed <= 1,
+                "a command that is known"
+            );
             total += u64::from(command) + u64::from(changed);
             total += (key.len() + take_text(&mut record).len()) as u64;
             for _ in 0..2 {

@@ -224,14 +224,14 @@ impl Engine {
                     led.hand_over(|_| ());
                     return led.answer(answers(members, position, time));
                 }
-                self.publish_head(position);
+                self.set_head(position);
                 // Held before anybody decides on the state without what is under way.
                 let (showing, decisions) =
                     led.hand_over(|forming| (self.visible.begin(), std::mem::take(&mut forming.under_way)));
                 drop(writer);
                 // A panic has left the state half changed: its members are told that nobody knows.
                 let Ok(showing) = showing else { return };
-                let once_shown = || self.tell_ports(&members);
+                let once_shown = || self.tell_of(&members);
                 if showing
                     .show(&records, decisions, position, time, once_shown)
                     .is_ok()
@@ -279,8 +279,8 @@ impl Engine {
         }
         let position = writer.position();
         if let Some(record) = alone[0].record() {
-            self.publish_head(position);
-            let once_shown = || self.tell_ports(&alone);
+            self.set_head(position);
+            let once_shown = || self.tell_of(&alone);
             let shown = self
                 .visible
                 .begin()
@@ -325,9 +325,9 @@ impl Engine {
         self.poisoned().unwrap_or(error)
     }
 
-    /// Shows what has become durable to the next life of the store, and to other processes.
-    fn publish_head(&self, position: Position) {
-        self.head.publish(|head| {
+    /// Shows what has become durable to the next life of the store, and to other processes that look.
+    fn set_head(&self, position: Position) {
+        self.head.set(|head| {
             head.durable_sequence = position.sequence;
             head.frame_checksum = position.checksum;
             head.segment = position.segment;
@@ -336,12 +336,13 @@ impl Engine {
         });
     }
 
-    /// Wakes the ports that show one of the batches. None shows a plain write.
-    fn tell_ports(&self, members: &[Member]) {
+    /// Wakes the ports that show one of the batches (none shows a plain write), and who waits in other processes.
+    fn tell_of(&self, members: &[Member]) {
         let is_batch = |member: &&Member| matches!(member.request.write, Write::Batch(_));
         let batches = members.iter().filter(is_batch);
         self.waiters
             .tell_of(batches.filter_map(|member| Some(member.record()?.view())));
+        self.head.wake();
     }
 }
 

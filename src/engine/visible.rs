@@ -1,8 +1,8 @@
 //! What everyone may see: the state, and the place in the journal that it has come to. They move together, under one lock, so that
 //! a port never shows a change that a read does not.
 //!
-//! A large group is shown at once and applied in steps: meanwhile what it has decided lies over the state, and values are found through
-//! that, so that no get waits for all of it. All else that reads waits until the state is settled.
+//! A group is shown before it is applied: meanwhile what it has decided lies over the state, and values are found through that, so that
+//! nobody waits for all of a large group with a get, or to be told. All else that reads waits until the state is settled.
 
 use std::sync::TryLockError;
 
@@ -12,7 +12,7 @@ use crate::model::{Decisions, Layer, RecordApplied, RecordView, State, Value};
 use crate::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use crate::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, lock, yield_now};
 
-/// A group that costs no more is applied in one hold of the lock: about as long as it takes to wake somebody.
+/// The records of a group that costs no more are applied each in one hold of the lock: about as long as it takes to wake somebody.
 const SMALL_COST: usize = if cfg!(clusdb_loom) { 4 } else { 512 };
 /// Of a larger one, as much is applied in one hold.
 const STEP_COST: usize = if cfg!(clusdb_loom) { 1 } else { 16 };
@@ -138,8 +138,8 @@ impl Published {
 }
 
 impl Showing<'_> {
-    /// Shows the records, whose decisions these are, up to the position, and applies them. `once_shown` is called in between, where they
-    /// are many: a panic there leaves the state in doubt.
+    /// Shows the records, whose decisions these are, up to the position, and applies them. `once_shown` is called in between: nobody who is
+    /// told of them waits for that.
     ///
     /// # Errors
     /// Those of [`Published::settled`].
@@ -156,33 +156,61 @@ impl Showing<'_> {
             mut visible,
             applying,
         } = self;
-        let applied = records.iter().map(|record| RecordApplied::new(*record, time));
         visible.position = position;
-        if records.iter().map(RecordView::cost).sum::<usize>() <= SMALL_COST {
-            for mut record in applied {
-                record.step(&mut visible.state, usize::MAX);
-            }
-            drop(visible);
-            drop(applying);
-            once_shown();
-            return Ok(());
-        }
         visible.over = decisions;
         drop(visible);
+        let mut shown = Shown {
+            published,
+            _applying: applying,
+            records: Some(records),
+            time,
+        };
         once_shown();
-        for mut record in applied {
-            while record.step(&mut published.write()?.state, STEP_COST) {
+        let over = shown.apply()?;
+        drop(shown);
+        // Much to be freed, perhaps, and nobody waits for it.
+        drop(over);
+        Ok(())
+    }
+}
+
+/// What is shown and to be applied: also where a panic comes in between.
+struct Shown<'a, 'r> {
+    published: &'a Published,
+    _applying: MutexGuard<'a, ()>,
+    /// None once they are applied.
+    records: Option<&'r [RecordView<'r>]>,
+    time: i64,
+}
+
+impl Shown<'_, '_> {
+    /// Gives what has lain over the state.
+    fn apply(&mut self) -> Result<Decisions> {
+        let (published, time) = (self.published, self.time);
+        let Some(records) = self.records.take() else {
+            return Ok(Decisions::default());
+        };
+        let step = match records.iter().map(RecordView::cost).sum() {
+            0..=SMALL_COST => usize::MAX,
+            _ => STEP_COST,
+        };
+        for record in records {
+            let mut record = RecordApplied::new(*record, time);
+            while record.step(&mut published.write()?.state, step) {
                 // Who waits gets in between: the lock alone would let the same thread have it again.
                 if published.waiting.load(Relaxed) > 0 {
                     yield_now();
                 }
             }
         }
-        let over = std::mem::take(&mut published.write()?.over);
-        drop(applying);
-        // Much to be freed, perhaps, and nobody waits for it.
-        drop(over);
-        Ok(())
+        Ok(std::mem::take(&mut published.write()?.over))
+    }
+}
+
+impl Drop for Shown<'_, '_> {
+    fn drop(&mut self) {
+        // What cannot be written any more is in doubt, and everyone is told so.
+        let _ = self.apply();
     }
 }
 
@@ -286,13 +314,28 @@ mod tests {
         });
     }
 
-    /// Neither is what a panic has left over the state taken for the state, nor is anything shown on it.
     #[test]
-    fn a_panic_between_showing_and_applying_leaves_nothing_that_is_taken_for_settled() {
+    fn what_is_shown_is_applied_although_who_was_told_of_it_panics() {
         let published = Published::new(Visible::new(State::new(), position(0)));
         show(&published, 1, || ());
         let panics = || show(&published, 2, || panic!("a waker's panic, on purpose"));
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(panics)).unwrap_err();
+        let visible = published.settled().unwrap();
+        assert_eq!(ends(|name| visible.state.value("", name).cloned()), [Some(2); 2]);
+        drop(visible);
+        show(&published, 3, || ());
+    }
+
+    /// A panic while something is applied leaves a lock that says so.
+    #[test]
+    fn a_state_that_a_panic_has_left_half_changed_is_not_shown() {
+        let published = Published::new(Visible::new(State::new(), position(0)));
+        let panics = || {
+            let _visible = published.visible.write();
+            panic!("a panic of whoever changes the state, on purpose");
+        };
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(panics)).unwrap_err();
+        assert!(matches!(published.now(), Err(Error::LeaderPanicked)));
         assert!(matches!(published.settled(), Err(Error::LeaderPanicked)));
         assert!(matches!(published.begin().err(), Some(Error::LeaderPanicked)));
     }

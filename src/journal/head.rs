@@ -14,7 +14,7 @@ use crate::epoch::Epoch;
 use crate::error::{IoContext, Result};
 use crate::format::{self, HEAD_MAGIC, PREAMBLE_BYTES, get, get_u32, get_u64, put};
 use crate::layout::{Layout, put_in_place, sync_parent, write_aside};
-use crate::sync::atomic::{AtomicU64, Ordering, fence};
+use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use crate::sync::{Mutex, lock, spin_loop};
 
 /// Odd while the fields behind it are being written.
@@ -181,8 +181,14 @@ impl Head {
         }
     }
 
-    /// Changes the fields. Costs some stores to memory; nothing waits for the disk.
+    /// Changes the fields, and wakes who waits for that in other processes. Nothing waits for the disk.
     pub(crate) fn publish(&self, change: impl FnOnce(&mut HeadFields)) {
+        self.set(change);
+        self.wake();
+    }
+
+    /// Changes the fields, and leaves it to the caller to [wake](Head::wake). Costs some stores to memory.
+    pub(crate) fn set(&self, change: impl FnOnce(&mut HeadFields)) {
         let mut fields = lock(&self.fields);
         change(&mut fields);
         let bytes = fields.encode();
@@ -196,9 +202,12 @@ impl Head {
         }
         sequence_lock.store(before.wrapping_add(2).to_le(), Ordering::Release);
         // Changed behind the fields: who sees the new number sees them too.
-        let futex = self.page.half(FUTEX / 8);
-        futex.fetch_add(1, Ordering::Release);
-        wake_all(futex);
+        self.futex().fetch_add(1, Ordering::Release);
+    }
+
+    /// Wakes who waits for a change in other processes: a system call.
+    pub(crate) fn wake(&self) {
+        wake_all(self.futex());
     }
 
     /// Makes the head durable as it is.
@@ -208,6 +217,10 @@ impl Head {
 
     fn word(&self, offset: usize) -> &AtomicU64 {
         self.page.word(offset / 8)
+    }
+
+    fn futex(&self) -> &AtomicU32 {
+        self.page.half(FUTEX / 8)
     }
 }
 
