@@ -9,7 +9,8 @@ use anyhow::{Context, Result, ensure};
 use super::{Bench, Measured, Workload, micros, percentile, role};
 use crate::figures::{Measure, Role, Side};
 use crate::peer::{Batch, Command, Watcher};
-use crate::raw::{CondvarPing, FutexPing, Ping};
+use crate::peers::record_bytes;
+use crate::raw::{CondvarPing, FutexPing, Ping, RawFile};
 use crate::work::{data, path, set_value};
 
 pub const WORKLOAD: Workload = Workload {
@@ -18,7 +19,8 @@ pub const WORKLOAD: Workload = Workload {
     about: "A thread waits for changes of a key, another commits a batch that sets one value; the time goes from the call of commit (the commands are there before) to the \
             return of the follower's call. In one process, the stores in memory (/dev/shm), so that no disk is in it; the follower has had the time to fall \
             asleep. clusdb: `Port::get`. sled: `watch_prefix`, which wakes before the commit is durable, as soon as it is applied. The others have \
-            nothing that wakes. Raw: one wake through a futex, and one through a condition variable.",
+            nothing that wakes. Raw: one wake through a futex, and one through a condition variable; and an append of as many bytes as clusdb's journal gets to a \
+            file in the same memory, its fdatasync, and then the futex.",
     run,
 };
 
@@ -43,6 +45,24 @@ impl Woken {
     }
 }
 
+/// What is appended before the wake.
+struct AppendPing {
+    file: RawFile,
+    record: Vec<u8>,
+    ping: FutexPing,
+}
+
+impl Ping for AppendPing {
+    fn send(&self) {
+        self.file.append(&self.record).expect("an append to memory");
+        self.ping.send();
+    }
+
+    fn wait(&self, seen: u32) -> u32 {
+        self.ping.wait(seen)
+    }
+}
+
 fn run(bench: &Bench<'_>) -> Result<Measured> {
     let memory = tempfile::tempdir_in(&bench.arguments.memory).context("the folder of --memory")?;
     let pings = bench.count_from(20, PINGS);
@@ -64,8 +84,18 @@ fn run(bench: &Bench<'_>) -> Result<Measured> {
         }
     }
     let (futex, condvar) = (FutexPing::default(), CondvarPing::default());
+    let appended = AppendPing {
+        file: RawFile::create(&memory.path().join("raw"))?,
+        record: vec![0xa5; record_bytes(&memory.path().join("size"), &batch())?],
+        ping: FutexPing::default(),
+    };
     let mut sides = Vec::new();
-    for (label, ping) in [("raw: futex", &futex as &dyn Ping), ("raw: condvar", &condvar)] {
+    let pings_of: [(_, &dyn Ping); 3] = [
+        ("raw: futex", &futex),
+        ("raw: condvar", &condvar),
+        ("raw: append, then futex", &appended),
+    ];
+    for (label, ping) in pings_of {
         let mut seen = 0;
         let mut wait = move || {
             seen = ping.wait(seen);
