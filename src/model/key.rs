@@ -219,11 +219,19 @@ pub(crate) fn last_component(path: &str) -> &str {
 
 /// `parent` + `\` + `name`, without a separator below the root.
 pub(crate) fn child(parent: &str, name: &str) -> String {
-    if parent.is_empty() {
-        name.to_owned()
-    } else {
-        format!("{parent}{SEPARATOR}{name}")
+    let mut path = String::with_capacity(parent.len() + 1 + name.len());
+    set_child(&mut path, parent, name);
+    path
+}
+
+/// The same, in place of what is there.
+pub(super) fn set_child(path: &mut String, parent: &str, name: &str) {
+    path.clear();
+    path.push_str(parent);
+    if !parent.is_empty() {
+        path.push(SEPARATOR);
     }
+    path.push_str(name);
 }
 
 /// Every proper ancestor of `path`, the nearest first, the root last.

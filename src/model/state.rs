@@ -255,25 +255,36 @@ impl State {
     #[must_use]
     pub fn walk(&self, path: &str, recursive: bool) -> Option<Vec<Entry>> {
         let id = self.keys.find(path)?;
-        let mut entries = Vec::new();
-        self.walk_below(id, &self.path(id), recursive, &mut entries);
-        Some(entries)
+        let mut walked = Walked::default();
+        self.walk_below(id, &self.path(id), recursive, &mut walked);
+        Some(walked.entries)
     }
 
     /// Recursion is bounded by the depth of a path, 512.
-    fn walk_below(&self, id: KeyId, path: &Arc<str>, recursive: bool, entries: &mut Vec<Entry>) {
-        let values = self.keys.values(id).iter();
-        entries.extend(values.map(|stored| Entry::value(path, stored)));
-        for child in self.keys[id].children.iter() {
-            let path: Arc<str> = key::child(path, self.keys[*child].name()).into();
-            entries.push(Entry::Key {
+    fn walk_below(&self, id: KeyId, path: &Arc<str>, recursive: bool, walked: &mut Walked) {
+        let (values, children) = (self.keys.values(id), &self.keys[id].children);
+        walked.entries.reserve(values.len() + children.len());
+        let values = values.iter().map(|stored| Entry::value(path, stored));
+        walked.entries.extend(values);
+        for child in children.iter() {
+            key::set_child(&mut walked.path, path, self.keys[*child].name());
+            let path: Arc<str> = (&*walked.path).into();
+            walked.entries.push(Entry::Key {
                 path: Arc::clone(&path),
             });
             if recursive {
-                self.walk_below(*child, &path, true, entries);
+                self.walk_below(*child, &path, true, walked);
             }
         }
     }
+}
+
+/// What a walk has met so far.
+#[derive(Default)]
+struct Walked {
+    entries: Vec<Entry>,
+    /// Where paths are put together.
+    path: String,
 }
 
 /// A record on its way into the state, as [`State::apply`] does it, in steps. Nothing else changes the state in between.
