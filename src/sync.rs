@@ -21,7 +21,7 @@ pub(crate) use std::{
 use std::sync::PoisonError;
 use std::time::Instant;
 
-pub(crate) use event::{Event, EventListener};
+pub(crate) use event::{Event, EventListener, Woken};
 
 /// Locks, whether or not a thread has panicked with the lock before.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

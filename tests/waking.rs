@@ -2,9 +2,10 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
 
 use clusdb::{Batch, KeyPath, Notification, Port, Store, Value};
 
@@ -157,4 +158,51 @@ fn two_who_wait_on_one_port_or_on_one_key_are_both_woken_also_after_another_was_
     let waiting = [&port, &clone, &other].map(Waiting::new);
     set(&store, "A\\B");
     assert!(waiting.iter().all(Waiting::is_woken));
+}
+
+/// Looks, lists and commits on the thread that wakes it.
+struct UsesTheStore {
+    store: Arc<Store>,
+    done: mpsc::Sender<usize>,
+}
+
+impl Wake for UsesTheStore {
+    fn wake(self: Arc<Self>) {
+        let is_there = self.store.get(&key("A"), "v").unwrap().is_some();
+        let listed = self.store.list(&key("A")).unwrap();
+        set(&self.store, "Elsewhere");
+        assert!(is_there && self.store.get(&key("Elsewhere"), "v").unwrap().is_some());
+        self.done.send(listed.len()).unwrap();
+    }
+}
+
+/// Wakers are other people's code: who runs them holds nothing of the store.
+#[test]
+fn a_waker_may_read_the_store_and_commit_whether_the_batch_was_small_or_large() {
+    for values in [1, 2000] {
+        let (_folder, store) = open();
+        let store = Arc::new(store);
+        let port = store.port("p", &key("A")).unwrap();
+        let (done, is_done) = mpsc::channel();
+        let waker = Waker::from(Arc::new(UsesTheStore {
+            store: Arc::clone(&store),
+            done,
+        }));
+        let commits = std::thread::spawn(move || {
+            let mut get = Box::pin(port.get_async());
+            let mut context = Context::from_waker(&waker);
+            assert!(get.as_mut().poll(&mut context).is_pending());
+            let mut batch = Batch::at(&key("A"));
+            batch.create_key("").unwrap();
+            batch.set_value("v", Value::dword(1)).unwrap();
+            for number in 1..values {
+                let name = format!("v{number}");
+                batch.set_value(&name, Value::dword(number)).unwrap();
+            }
+            store.commit(batch).unwrap();
+        });
+        let listed = is_done.recv_timeout(Duration::from_secs(60));
+        assert_eq!(listed.ok(), Some(values as usize), "it hangs, or was not woken");
+        commits.join().unwrap();
+    }
 }

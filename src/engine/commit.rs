@@ -6,7 +6,7 @@ use super::groups::{Join, Led};
 use crate::error::{Error, Result};
 use crate::journal::{AppendError, FrameKind, Pending, Position, Writer};
 use crate::model::{Batch, Decisions, Limits, PlainWrite, Record, View};
-use crate::sync::lock;
+use crate::sync::{Woken, lock};
 
 /// Batches of one group hold about this many bytes of data together, so that one large batch does not delay many.
 const GROUP_BYTES: usize = 4 << 20;
@@ -88,7 +88,8 @@ pub(super) struct Member {
     decision: Result<Record>,
 }
 
-/// What a member of a group is told. It gets back what it came with: whoever has allocated it frees it, and not the leader for all.
+/// What a member of a group is told. Where the group was appended, it gets back what it came with: whoever has allocated it frees it, and
+/// not the leader for all.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) result: Result<Commit>,
@@ -226,25 +227,29 @@ impl Engine {
                 }
                 self.set_head(position);
                 // Held before anybody decides on the state without what is under way.
-                let (showing, decisions) =
-                    led.hand_over(|forming| (self.visible.begin(), std::mem::take(&mut forming.under_way)));
+                let (showing, decisions) = led.hand_over(|forming| {
+                    let showing = self.visible.begin(|| self.head.wake());
+                    (showing, std::mem::take(&mut forming.under_way))
+                });
                 drop(writer);
                 // A panic has left the state half changed: its members are told that nobody knows.
                 let Ok(showing) = showing else { return };
                 let once_shown = || self.tell_of(&members);
-                if showing
-                    .show(&records, decisions, position, time, once_shown)
-                    .is_ok()
-                {
-                    led.answer(answers(members, position, time));
-                }
+                let Ok(woken) = showing.show(&records, decisions, position, time, once_shown) else {
+                    return;
+                };
+                led.answer(answers(members, position, time));
+                // Last: wakers of tasks may do anything, commit or panic.
+                drop(woken);
             }
             Err(AppendError::Refused(error)) => {
+                let mut woken = Vec::new();
                 let answers = led.hand_over(|forming| {
-                    let answers = self.commit_each(&mut writer, members, &error);
+                    let answers = self.commit_each(&mut writer, members, &error, &mut woken);
                     self.decide_again(forming);
                     answers
                 });
+                drop(writer);
                 led.answer(answers.into_iter().map(Answer::from));
             }
             Err(AppendError::Failed(error)) => {
@@ -255,17 +260,23 @@ impl Engine {
     }
 
     /// After a group was refused, while nobody joins the next: one of it may be too big for the disk, so that each tries alone.
-    fn commit_each(&self, writer: &mut Writer, members: Vec<Member>, error: &Error) -> Vec<Result<Commit>> {
+    fn commit_each(
+        &self,
+        writer: &mut Writer,
+        members: Vec<Member>,
+        error: &Error,
+        woken: &mut Vec<Woken>,
+    ) -> Vec<Result<Commit>> {
         if members.len() == 1 {
             return vec![Err(error.clone())];
         }
         let requests = members.into_iter().map(|member| member.request);
         requests
-            .map(|request| self.commit_alone(writer, request))
+            .map(|request| self.commit_alone(writer, request, woken))
             .collect()
     }
 
-    fn commit_alone(&self, writer: &mut Writer, request: Request) -> Result<Commit> {
+    fn commit_alone(&self, writer: &mut Writer, request: Request, woken: &mut Vec<Woken>) -> Result<Commit> {
         self.check_commits()?;
         let mut forming = Forming::default();
         let decision = self.decide(&mut forming, &request)?;
@@ -281,11 +292,10 @@ impl Engine {
         if let Some(record) = alone[0].record() {
             self.set_head(position);
             let once_shown = || self.tell_of(&alone);
-            let shown = self
-                .visible
-                .begin()
+            let showing = self.visible.begin(|| self.head.wake());
+            let shown = showing
                 .and_then(|showing| showing.show(&[record.view()], decided, position, time, once_shown));
-            shown.map_err(|error| self.fail(error))?;
+            woken.extend(shown.map_err(|error| self.fail(error))?);
         }
         let answer = answers(alone.into(), position, time).next();
         answer.map_or_else(|| self.abandoned(), |answer| answer.result)
@@ -336,13 +346,16 @@ impl Engine {
         });
     }
 
-    /// Wakes the ports that show one of the batches (none shows a plain write), and who waits in other processes.
-    fn tell_of(&self, members: &[Member]) {
+    /// Wakes the ports that show one of the batches (none shows a plain write), and who waits in other processes; tasks when what it gives is
+    /// dropped.
+    #[must_use]
+    fn tell_of(&self, members: &[Member]) -> Vec<Woken> {
         let is_batch = |member: &&Member| matches!(member.request.write, Write::Batch(_));
         let batches = members.iter().filter(is_batch);
-        self.waiters
-            .tell_of(batches.filter_map(|member| Some(member.record()?.view())));
+        let batches = batches.filter_map(|member| Some(member.record()?.view()));
+        let woken = self.waiters.tell_of(batches);
         self.head.wake();
+        woken
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use super::commit::{Forming, Request, Write};
 use super::groups::Led;
 use super::*;
-use crate::model::{Batch, KeyPath, Value};
+use crate::model::{Batch, KeyPath, PlainWrite, Value};
 use crate::probe::{Fate, Op, Probe};
 
 /// Ends what runs beside a test, also when the test fails.
@@ -85,6 +85,25 @@ fn the_batches_of_a_group_see_what_the_ones_before_them_did() {
     assert!(answers[0].is_err() && answers[3].is_err());
     let syncs = probe.take().iter().filter(|op| matches!(op, Op::Sync(_))).count();
     assert_eq!(syncs, 1, "one sync for the group");
+}
+
+/// They look for themselves too, five times a second, so that a wake that is missing is seen nowhere else.
+#[test]
+fn who_waits_in_other_processes_is_woken_by_every_group_once_the_head_has_it() {
+    let (probe, folder) = (Probe::new(), tempfile::tempdir().unwrap());
+    let engine = open(&probe, &folder);
+    let wakes = || engine.head.wakes.load(Ordering::SeqCst);
+    let before = wakes();
+    commit(&engine, [creates("A")]);
+    assert_eq!(wakes(), before + 1);
+    commit(&engine, [creates("B"), sets("B"), sets("B")]);
+    assert_eq!(wakes(), before + 2);
+    engine
+        .commit_plain(PlainWrite::create_key(&KeyPath::parse("C").unwrap()))
+        .unwrap();
+    assert_eq!(wakes(), before + 3);
+    assert!(commit(&engine, [sets("Missing")])[0].is_err());
+    assert_eq!(wakes(), before + 3, "nothing was committed");
 }
 
 /// Crash story 9: a refusal that rests on a record which is then lost is not told as if the record had been there.

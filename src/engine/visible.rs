@@ -68,7 +68,7 @@ impl Visible {
     pub(crate) fn value(&self, path: &str, name: &str) -> Option<&Value> {
         match self.is_settled() {
             true => self.state.value(path, name),
-            false => Some(self.view().find(path)?.value(name)?.1),
+            false => Some(self.view().value(path, name)?.1),
         }
     }
 }
@@ -92,6 +92,9 @@ impl Published {
             return Ok(visible);
         }
         drop(visible);
+        if let Some(visible) = self.soon(Visible::is_settled) {
+            return Ok(visible);
+        }
         let _applying = lock(&self.applying);
         let visible = self.now()?;
         // What nobody applies any more was left by a panic.
@@ -111,7 +114,7 @@ impl Published {
             Err(TryLockError::Poisoned(_)) => Err(Error::LeaderPanicked),
             Err(TryLockError::WouldBlock) => {
                 self.waiting.fetch_add(1, Relaxed);
-                let visible = self.soon().map_or_else(|| self.visible.read(), Ok);
+                let visible = self.soon(|_| true).map_or_else(|| self.visible.read(), Ok);
                 self.waiting.fetch_sub(1, Relaxed);
                 visible.map_err(|_| Error::LeaderPanicked)
             }
@@ -119,10 +122,10 @@ impl Published {
     }
 
     /// Without falling asleep: to be woken takes longer than most of what holds the lock.
-    fn soon(&self) -> Option<RwLockReadGuard<'_, Visible>> {
+    fn soon(&self, is_it: impl Fn(&Visible) -> bool) -> Option<RwLockReadGuard<'_, Visible>> {
         (0..TRIES).find_map(|_| {
             spin_loop();
-            self.visible.try_read().ok()
+            self.visible.try_read().ok().filter(|visible| is_it(visible))
         })
     }
 
@@ -130,13 +133,19 @@ impl Published {
         self.visible.write().map_err(|_| Error::LeaderPanicked)
     }
 
-    /// Waits until what was shown before is applied.
+    /// Waits until what was shown before is applied, and nobody reads; `before_waiting` is called if it has to.
     ///
     /// # Errors
     /// Those of [`Published::settled`].
-    pub(super) fn begin(&self) -> Result<Showing<'_>> {
-        let applying = lock(&self.applying);
-        let visible = self.write()?;
+    pub(super) fn begin(&self, before_waiting: impl FnOnce()) -> Result<Showing<'_>> {
+        let at_once = || Some((self.applying.try_lock().ok()?, self.visible.try_write().ok()?));
+        let (applying, visible) = match at_once() {
+            Some(both) => both,
+            None => {
+                before_waiting();
+                (lock(&self.applying), self.write()?)
+            }
+        };
         if !visible.is_settled() {
             return Err(Error::LeaderPanicked);
         }
@@ -150,18 +159,18 @@ impl Published {
 
 impl Showing<'_> {
     /// Shows the records, whose decisions these are, up to the position, and applies them. `once_shown` is called in between: nobody who is
-    /// told of them waits for that.
+    /// told of them waits for that. What it gives is given back once nothing is held any more.
     ///
     /// # Errors
     /// Those of [`Published::settled`].
-    pub(super) fn show(
+    pub(super) fn show<T>(
         self,
         records: &[RecordView<'_>],
         decisions: Decisions,
         position: Position,
         time: i64,
-        once_shown: impl FnOnce(),
-    ) -> Result<()> {
+        once_shown: impl FnOnce() -> T,
+    ) -> Result<T> {
         let Showing {
             published,
             mut visible,
@@ -176,12 +185,12 @@ impl Showing<'_> {
             records: Some(records),
             time,
         };
-        once_shown();
-        let over = shown.apply()?;
+        let given = once_shown();
+        let over = shown.apply();
         drop(shown);
-        // Much to be freed, perhaps, and nobody waits for it.
-        drop(over);
-        Ok(())
+        // Behind the locks: there may be much to be freed, and nobody waits for it.
+        drop(over?);
+        Ok(given)
     }
 }
 
@@ -220,7 +229,7 @@ impl Shown<'_, '_> {
 
 impl Drop for Shown<'_, '_> {
     fn drop(&mut self) {
-        // What cannot be written any more is in doubt, and everyone is told so.
+        // What cannot be written any more is in doubt, and everyone is told so. A second panic here ends the process.
         let _ = self.apply();
     }
 }
@@ -259,7 +268,7 @@ mod tests {
 
     fn show(published: &Published, number: u32, show: impl FnOnce()) {
         let (record, decisions) = decide(&published.settled().unwrap(), number);
-        let showing = published.begin().unwrap();
+        let showing = published.begin(|| ()).unwrap();
         let at = position(number.into());
         showing.show(&[record.view()], decisions, at, 7, show).unwrap();
     }
@@ -282,6 +291,8 @@ mod tests {
             let visible = published.now().unwrap();
             assert_eq!(visible.position.sequence, 2);
             assert_eq!(ends(|name| visible.value("", name).cloned()), [Some(2); 2]);
+            let allocated = allocation_counter::measure(|| assert!(visible.value("", "V7").is_some()));
+            assert_eq!(allocated.count_total, 0);
             let in_state = ends(|name| Some(visible.state.value("", name)?.clone()));
             assert_eq!(in_state, [Some(1); 2], "it comes later");
         });
@@ -326,6 +337,26 @@ mod tests {
     }
 
     #[test]
+    fn who_has_to_wait_for_a_reader_before_showing_says_so_first() {
+        let published = Published::new(Visible::new(State::new(), position(0)));
+        drop(
+            published
+                .begin(|| panic!("there is nothing to wait for"))
+                .unwrap(),
+        );
+        let (says_so, is_said) = std::sync::mpsc::channel();
+        let reading = published.now().unwrap();
+        std::thread::scope(|scope| {
+            let begins = || drop(published.begin(move || says_so.send(()).unwrap()).unwrap());
+            let begun = scope.spawn(begins);
+            let said = is_said.recv_timeout(std::time::Duration::from_secs(60));
+            assert!(!begun.is_finished());
+            drop(reading);
+            said.expect("said before it waits");
+        });
+    }
+
+    #[test]
     fn what_is_shown_is_applied_although_who_was_told_of_it_panics() {
         let published = Published::new(Visible::new(State::new(), position(0)));
         show(&published, 1, || ());
@@ -348,7 +379,10 @@ mod tests {
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(panics)).unwrap_err();
         assert!(matches!(published.now(), Err(Error::LeaderPanicked)));
         assert!(matches!(published.settled(), Err(Error::LeaderPanicked)));
-        assert!(matches!(published.begin().err(), Some(Error::LeaderPanicked)));
+        assert!(matches!(
+            published.begin(|| ()).err(),
+            Some(Error::LeaderPanicked)
+        ));
     }
 
     /// What was decided while a group is applied was decided on all of it.

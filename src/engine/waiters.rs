@@ -11,7 +11,7 @@ use foldhash::fast::RandomState;
 
 use crate::journal::{ListId, Lists};
 use crate::model::RecordView;
-use crate::sync::{Event, Mutex, lock};
+use crate::sync::{Event, Mutex, Woken, lock};
 
 /// Who waits for commits.
 #[derive(Debug)]
@@ -60,8 +60,9 @@ impl Waiters {
         }))
     }
 
-    /// Tells the ports that show one of these batches, which are visible.
-    pub(super) fn tell_of<'a>(&self, batches: impl Iterator<Item = RecordView<'a>>) {
+    /// Tells the ports that show one of these batches, which are visible: threads at once, tasks when what it gives is dropped.
+    #[must_use]
+    pub(super) fn tell_of<'a>(&self, batches: impl Iterator<Item = RecordView<'a>>) -> Vec<Woken> {
         let mut told = Vec::new();
         let mut ports = lock(&self.ports);
         let Ports { by_list, lists } = &mut *ports;
@@ -73,13 +74,14 @@ impl Waiters {
             }
         }
         drop(ports);
-        // Without the lock: what is woken may drop a port, and subscribe another.
-        told.iter().for_each(|event| event.notify());
-        self.any.notify();
+        told.push(Arc::clone(&self.any));
+        let woken = told.iter().map(|event| event.notify_threads());
+        woken.filter(|woken| !woken.is_empty()).collect()
     }
 
     /// Tells all, of something that is no commit.
     pub(super) fn tell_all(&self) {
+        // Without the lock: what is woken may drop a port, and subscribe another.
         let told: Vec<_> = lock(&self.ports).by_list.values().flatten().cloned().collect();
         told.iter().for_each(|event| event.notify());
         self.any.notify();

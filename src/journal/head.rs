@@ -146,6 +146,9 @@ pub(crate) struct Head {
     file: Arc<dyn File>,
     page: Page,
     fields: Mutex<HeadFields>,
+    /// How often those who wait were woken.
+    #[cfg(test)]
+    pub(crate) wakes: std::sync::atomic::AtomicU64,
 }
 
 impl Head {
@@ -178,6 +181,8 @@ impl Head {
             file,
             page,
             fields: Mutex::new(fields),
+            #[cfg(test)]
+            wakes: std::sync::atomic::AtomicU64::new(0),
         }
     }
 
@@ -207,6 +212,8 @@ impl Head {
 
     /// Wakes who waits for a change in other processes: a system call.
     pub(crate) fn wake(&self) {
+        #[cfg(test)]
+        self.wakes.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
         wake_all(self.futex());
     }
 

@@ -275,15 +275,17 @@ impl<'a> Evaluation<'a> {
         Ok(())
     }
 
-    /// The value of the current key, if both are there.
+    /// The current key's path, and its value of this name, if both are there.
     ///
     /// # Errors
     /// There is no current key.
-    pub(super) fn value(&mut self, name: &ValueName) -> Result<Option<&Value>, CommandError> {
+    pub(super) fn value(&mut self, name: &ValueName) -> Result<(&KeyPath, Option<&Value>), CommandError> {
         let current = self.current.as_mut().ok_or(CommandError::NoCurrentKey)?;
-        let key = current.look_up(&self.running);
-        let found = key.and_then(|(path, key)| key.value(&self.running, path, &name.folded));
-        Ok(found.map(|(_, value)| value))
+        current.look_up(&self.running);
+        let Current { path, key } = current;
+        let key = key.as_ref();
+        let found = key.and_then(|key| key.value(&self.running, path, &name.folded));
+        Ok((path, found.map(|(_, value)| value)))
     }
 
     /// Section 2: on the state as the batch has changed it so far. A missing value is not equal, greater or less.
@@ -293,7 +295,7 @@ impl<'a> Evaluation<'a> {
         name: &ValueName,
         expected: Option<&Value>,
     ) -> Result<(), CommandError> {
-        let found = self.value(name)?;
+        let (path, found) = self.value(name)?;
         let pair = found.zip(expected);
         let is_equal = pair.is_some_and(|(found, expected)| found == expected);
         let order = pair.and_then(|(found, expected)| compare(found.as_ref(), expected.as_ref()));
@@ -310,14 +312,12 @@ impl<'a> Evaluation<'a> {
         if holds {
             return Ok(());
         }
-        let found = found.cloned();
-        let key = self.current.as_ref().map(|current| current.path.as_str());
         Err(CommandError::ConditionFailed(Box::new(FailedCondition {
             kind,
-            key: key.unwrap_or_default().to_owned(),
+            key: path.as_str().to_owned(),
             name: Some(name.text.to_string()),
             expected: expected.cloned(),
-            found,
+            found: found.cloned(),
         })))
     }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 
 use super::key::{self, KeyPath, SEPARATOR};
+use super::value::Value;
 use super::view::{Decided, KeyView, StoredValue, View};
 
 /// A view under changes that have been decided and not yet made.
@@ -84,9 +85,9 @@ impl<'a> Overlay<'a> {
         self.decisions.keys.get(path)?.made.as_deref()
     }
 
-    /// The key as it was before anything was decided here, unless it was made or deleted here since.
+    /// The key as it was before anything was decided here, unless it was deleted here since.
     pub(super) fn before(&self, path: &str) -> Option<KeyView<'a>> {
-        match self.made(path).is_some() || self.decisions.is_hidden(path) {
+        match self.decisions.is_hidden(path) {
             true => None,
             false => self.view.find(path),
         }
@@ -192,6 +193,20 @@ impl<'a> Layer<'a> {
             return None;
         }
         Some(view.find(path)?.under(decided))
+    }
+
+    /// What [`KeyView::value`] says of the key, without an allocation.
+    pub(crate) fn value(self, path: &str, name: &str) -> Option<(&'a Arc<str>, &'a Value)> {
+        let Layer { view, decisions } = self;
+        let decided = decisions.keys.get(path);
+        if let Some(value) = decided.and_then(|decided| decided.values.get(name)) {
+            return value.as_ref().map(|(name, value)| (name, value));
+        }
+        let is_made_here = decided.is_some_and(|decided| decided.made.is_some());
+        match is_made_here || decisions.is_hidden(path) {
+            true => None,
+            false => view.find(path)?.value(name),
+        }
     }
 
     pub(super) fn any_subkey(self, path: &str, is_counted: &mut dyn FnMut(&str) -> bool) -> bool {

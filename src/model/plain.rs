@@ -121,7 +121,7 @@ impl Decisions {
             }
             Kind::DeleteKey => evaluation.delete_key(key)?,
             Kind::SetValue(name, value) => evaluation.set_value(name, value)?,
-            Kind::DeleteValue(name) if evaluation.value(name)?.is_none() => {
+            Kind::DeleteValue(name) if evaluation.value(name)?.1.is_none() => {
                 return Err(CommandError::ValueNotFound {
                     key: key.as_str().to_owned(),
                     name: name.text.to_string(),

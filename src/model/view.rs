@@ -21,19 +21,21 @@ pub trait View {
 /// A key as a view shows it, found once: its values are looked up by name alone.
 #[derive(Debug)]
 pub struct KeyView<'a> {
-    /// Spelled as it is stored, if the key was made by a decision.
-    made: Option<&'a str>,
-    /// As the state has it, if it has it and what it has is not hidden.
-    stored: Option<StoredKey<'a>>,
+    origin: Origin<'a>,
     /// What lies over that: the later, the further back.
     decided: Vec<&'a Decided>,
 }
 
 #[derive(Debug)]
-struct StoredKey<'a> {
-    keys: &'a Keys,
-    id: KeyId,
-    values: &'a Values,
+enum Origin<'a> {
+    /// The state has it.
+    Stored {
+        keys: &'a Keys,
+        id: KeyId,
+        values: &'a Values,
+    },
+    /// A decision has made it, spelled so.
+    Made(&'a str),
 }
 
 /// What was decided of a key.
@@ -53,8 +55,7 @@ impl<'a> KeyView<'a> {
     pub(super) fn in_keys(keys: &'a Keys, path: &str) -> Option<KeyView<'a>> {
         let (id, values) = keys.find_with_values(path)?;
         Some(KeyView {
-            made: None,
-            stored: Some(StoredKey { keys, id, values }),
+            origin: Origin::Stored { keys, id, values },
             decided: Vec::new(),
         })
     }
@@ -62,8 +63,7 @@ impl<'a> KeyView<'a> {
     /// A key that was made by a decision; none if it was not.
     pub(super) fn made(decided: &'a Decided) -> Option<KeyView<'a>> {
         Some(KeyView {
-            made: Some(decided.made.as_deref()?),
-            stored: None,
+            origin: Origin::Made(decided.made.as_deref()?),
             decided: vec![decided],
         })
     }
@@ -77,9 +77,9 @@ impl<'a> KeyView<'a> {
     /// Its path as it is stored.
     #[must_use]
     pub fn path(&self) -> Cow<'a, str> {
-        match (&self.stored, self.made) {
-            (Some(stored), _) => stored.keys.path(stored.id).into(),
-            (None, made) => made.unwrap_or_default().into(),
+        match self.origin {
+            Origin::Stored { keys, id, .. } => keys.path(id).into(),
+            Origin::Made(path) => path.into(),
         }
     }
 
@@ -91,7 +91,9 @@ impl<'a> KeyView<'a> {
                 return value.as_ref().map(|(name, value)| (name, value));
             }
         }
-        let StoredKey { keys, values, .. } = self.stored.as_ref()?;
+        let Origin::Stored { keys, values, .. } = self.origin else {
+            return None;
+        };
         let stored = keys.value_of(values, name)?;
         Some((&stored.name, &stored.value))
     }

@@ -57,6 +57,12 @@ impl Event {
 
     /// Wakes all who listen.
     pub(crate) fn notify(&self) {
+        drop(self.notify_threads());
+    }
+
+    /// Wakes the threads that listen, and the tasks once what it gives is dropped. Their wakers are other people's code, which may do anything.
+    #[must_use]
+    pub(crate) fn notify_threads(&self) -> Woken {
         let mut state = lock(&self.0.state);
         state.notifications += 1;
         let is_any_asleep = std::mem::take(&mut state.asleep) > 0;
@@ -65,12 +71,18 @@ impl Event {
         if is_any_asleep {
             self.0.changed.notify_all();
         }
-        drop(Woken(tasks));
+        Woken(tasks)
     }
 }
 
-/// Tasks that are woken in any case: also where the waker of one of them panics.
-struct Woken(Vec<(u64, Waker)>);
+/// Tasks that are woken when this is dropped: also where the waker of one of them panics.
+pub(crate) struct Woken(Vec<(u64, Waker)>);
+
+impl Woken {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
 
 impl Drop for Woken {
     fn drop(&mut self) {

@@ -311,10 +311,19 @@ pub fn line(change: Change<'_>) -> Line {
 }
 
 pub fn committed(view: &JournalView) -> Vec<Committed> {
-    let committed = |batch: clusdb::BatchView<'_>| Committed {
-        sequence: batch.sequence(),
-        plain: batch.is_plain(),
-        shown: batch.changes().map(shown).collect(),
+    let committed = |batch: clusdb::BatchView<'_>| {
+        let mut at_once = Vec::new();
+        batch.changes().for_each(|change| at_once.push(shown(change)));
+        let mut one_by_one = Vec::new();
+        for change in batch.changes() {
+            one_by_one.push(shown(change));
+        }
+        assert_eq!(at_once, one_by_one);
+        Committed {
+            sequence: batch.sequence(),
+            plain: batch.is_plain(),
+            shown: one_by_one,
+        }
     };
     view.batches().map(committed).collect()
 }
