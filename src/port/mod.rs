@@ -249,7 +249,8 @@ impl Port {
         Ok(Some(Notification { view, receipt }))
     }
 
-    /// As [`get`](Port::get), for any async runtime: waits for a commit without blocking the thread. Reading what is there
+    /// As [`get`](Port::get), for any async runtime: waits for a commit without blocking the thread. The thread that commits wakes the task,
+    /// last of all and holding nothing of the store; threads are woken before. Reading what is there
     /// touches mapped memory, which may have to come from the disk, and waits for an acknowledgement on this port that is under way. Cancel-safe: dropped while it waits, it has
     /// taken nothing.
     ///
