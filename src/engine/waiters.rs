@@ -74,8 +74,8 @@ impl Waiters {
             }
         }
         drop(ports);
-        told.push(Arc::clone(&self.any));
-        let woken = told.iter().map(|event| event.notify_threads());
+        let told = told.iter().chain([&self.any]);
+        let woken = told.map(|event| event.notify_threads());
         woken.filter(|woken| !woken.is_empty()).collect()
     }
 
