@@ -360,7 +360,7 @@ mod tests {
     fn what_is_shown_is_applied_although_who_was_told_of_it_panics() {
         let published = Published::new(Visible::new(State::new(), position(0)));
         show(&published, 1, || ());
-        let panics = || show(&published, 2, || panic!("a waker's panic, on purpose"));
+        let panics = || show(&published, 2, || panic!("a panic in between, on purpose"));
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(panics)).unwrap_err();
         let visible = published.settled().unwrap();
         assert_eq!(ends(|name| visible.state.value("", name).cloned()), [Some(2); 2]);

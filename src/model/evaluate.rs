@@ -8,13 +8,14 @@ use std::sync::Arc;
 use super::batch::{Batch, Command};
 use super::change::CommandKind;
 use super::condition::{ConditionKind, FailedCondition, compare};
+use super::current::{Current, CurrentKey};
 use super::error::{BatchError, CommandError, Limit, LimitExceeded};
 use super::key::{self, KeyPath};
 use super::overlay::{Decisions, Overlay};
 use super::record::{MAX_RECORD_BYTES, Record};
 use super::value::Value;
 use super::value_name::ValueName;
-use super::view::{KeyView, View};
+use super::view::View;
 
 /// Levels that one CREATE_KEY creates, at most (specification, section 6).
 pub const MAX_CREATED_LEVELS: u64 = 32;
@@ -88,63 +89,6 @@ pub(super) struct Evaluation<'a> {
     limits: &'a Limits,
     /// None after DELETE_KEY.
     current: Option<Current<'a>>,
-}
-
-/// The key that the commands on values go to.
-struct Current<'a> {
-    /// As the batch spells it.
-    path: KeyPath,
-    /// Once it was looked up, and if it is there: nothing but DELETE_KEY takes it away.
-    key: Option<CurrentKey<'a>>,
-}
-
-struct CurrentKey<'a> {
-    /// Its path as it is stored.
-    stored: String,
-    /// What it was before the batch; none if the batch has made it.
-    before: Option<KeyView<'a>>,
-}
-
-impl<'a> Current<'a> {
-    fn new(path: KeyPath) -> Current<'a> {
-        Current { path, key: None }
-    }
-
-    /// The key, if it is there; looked up the first time.
-    fn look_up(&mut self, running: &Overlay<'a>) -> Option<(&KeyPath, &CurrentKey<'a>)> {
-        if self.key.is_none() {
-            self.key = CurrentKey::find(running, self.path.folded());
-        }
-        Some((&self.path, self.key.as_ref()?))
-    }
-}
-
-impl<'a> CurrentKey<'a> {
-    fn find(running: &Overlay<'a>, path: &str) -> Option<CurrentKey<'a>> {
-        let before = running.before(path);
-        let stored = match &before {
-            Some(before) => before.path().into_owned(),
-            None => running.made(path)?.to_owned(),
-        };
-        Some(CurrentKey { stored, before })
-    }
-
-    fn value_before(&self, name: &str) -> Option<(&'a Arc<str>, &'a Value)> {
-        self.before.as_ref()?.value(name)
-    }
-
-    /// The value of this folded name, as the batch has left it so far.
-    fn value<'b>(
-        &'b self,
-        running: &'b Overlay<'_>,
-        path: &KeyPath,
-        name: &str,
-    ) -> Option<(&'b Arc<str>, &'b Value)> {
-        match running.decided(path.folded(), name) {
-            Some(decided) => decided.as_ref().map(|(name, value)| (name, value)),
-            None => self.value_before(name),
-        }
-    }
 }
 
 impl<'a> Evaluation<'a> {

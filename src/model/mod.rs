@@ -11,6 +11,7 @@ mod change;
 mod component;
 mod condition;
 mod copy;
+mod current;
 mod decode;
 mod digest;
 mod error;

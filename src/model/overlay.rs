@@ -9,7 +9,7 @@ use foldhash::fast::RandomState;
 
 use super::key::{self, KeyPath, SEPARATOR};
 use super::value::Value;
-use super::view::{Decided, KeyView, StoredValue, View};
+use super::view::{Decided, KeyView, View};
 
 /// A view under changes that have been decided and not yet made.
 ///
@@ -94,8 +94,8 @@ impl<'a> Overlay<'a> {
     }
 
     /// What was decided here of a value, the last of it.
-    pub(super) fn decided(&self, path: &str, name: &str) -> Option<&Option<StoredValue>> {
-        self.decisions.keys.get(path)?.values.get(name)
+    pub(super) fn decided(&self, path: &str, name: &str) -> Option<Option<(&Arc<str>, &Value)>> {
+        self.decisions.keys.get(path)?.value(name)
     }
 }
 
@@ -199,8 +199,8 @@ impl<'a> Layer<'a> {
     pub(crate) fn value(self, path: &str, name: &str) -> Option<(&'a Arc<str>, &'a Value)> {
         let Layer { view, decisions } = self;
         let decided = decisions.keys.get(path);
-        if let Some(value) = decided.and_then(|decided| decided.values.get(name)) {
-            return value.as_ref().map(|(name, value)| (name, value));
+        if let Some(value) = decided.and_then(|decided| decided.value(name)) {
+            return value;
         }
         let is_made_here = decided.is_some_and(|decided| decided.made.is_some());
         match is_made_here || decisions.is_hidden(path) {

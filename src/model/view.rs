@@ -34,8 +34,8 @@ enum Origin<'a> {
         id: KeyId,
         values: &'a Values,
     },
-    /// A decision has made it, spelled so.
-    Made(&'a str),
+    /// A decision has made it, spelled so, and perhaps given it values.
+    Made { path: &'a str, decided: &'a Decided },
 }
 
 /// What was decided of a key.
@@ -63,8 +63,11 @@ impl<'a> KeyView<'a> {
     /// A key that was made by a decision; none if it was not.
     pub(super) fn made(decided: &'a Decided) -> Option<KeyView<'a>> {
         Some(KeyView {
-            origin: Origin::Made(decided.made.as_deref()?),
-            decided: vec![decided],
+            origin: Origin::Made {
+                path: decided.made.as_deref()?,
+                decided,
+            },
+            decided: Vec::new(),
         })
     }
 
@@ -79,22 +82,31 @@ impl<'a> KeyView<'a> {
     pub fn path(&self) -> Cow<'a, str> {
         match self.origin {
             Origin::Stored { keys, id, .. } => keys.path(id).into(),
-            Origin::Made(path) => path.into(),
+            Origin::Made { path, .. } => path.into(),
         }
     }
 
     /// The stored name and the data of a value, if it exists.
     #[must_use]
     pub fn value(&self, name: &str) -> Option<(&'a Arc<str>, &'a Value)> {
-        for decided in self.decided.iter().rev() {
-            if let Some(value) = decided.values.get(name) {
-                return value.as_ref().map(|(name, value)| (name, value));
-            }
+        let decided = self.decided.iter().rev();
+        if let Some(value) = decided.copied().find_map(|decided| decided.value(name)) {
+            return value;
         }
-        let Origin::Stored { keys, values, .. } = self.origin else {
-            return None;
-        };
-        let stored = keys.value_of(values, name)?;
-        Some((&stored.name, &stored.value))
+        match self.origin {
+            Origin::Stored { keys, values, .. } => {
+                let stored = keys.value_of(values, name)?;
+                Some((&stored.name, &stored.value))
+            }
+            Origin::Made { decided, .. } => decided.value(name)?,
+        }
+    }
+}
+
+impl Decided {
+    /// What was decided of a value, by folded name: nothing, that it is deleted, or what it is.
+    pub(super) fn value(&self, name: &str) -> Option<Option<(&Arc<str>, &Value)>> {
+        let value = self.values.get(name)?;
+        Some(value.as_ref().map(|(name, value)| (name, value)))
     }
 }

@@ -101,6 +101,12 @@ fn applying_what_was_decided_changes_nothing_of_what_is_seen_through_it() {
         loop {
             let under = first.over(&state);
             assert_eq!(answers(&under), expected, "seed {seed}");
+            for (key, name) in KEYS.iter().flat_map(|key| NAMES.map(|name| (key, name))) {
+                let (path, name) = (KeyPath::parse(key).unwrap(), ValueName::parse(name).unwrap());
+                let (path, name) = (path.folded(), name.folded());
+                let found = under.find(path);
+                assert_eq!(under.value(path, name), found.and_then(|key| key.value(name)));
+            }
             assert_eq!(answers(&second.over(&under)), above, "seed {seed}");
             hidden += usize::from(answers(&state) != expected);
             let Some(current) = &mut record else { break };
